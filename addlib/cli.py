@@ -1,0 +1,166 @@
+"""The command line: ``addlib generate | prepare | verify | book``.
+
+Modules are imported by the command that needs them, so that help is instant. Defaults that a function declares are
+left to it: options that were not given are not passed on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from addlib import __version__
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0 only if everything that was asked for was done, 1 if not, 2 for a wrong command line."""
+    arguments = parser().parse_args(argv)
+    options = vars(arguments)
+    run, debug = options.pop("run"), options.pop("debug")
+    try:
+        return 0 if run(**options) else 1
+    except KeyboardInterrupt:
+        print("addlib: interrupted; running the same command again goes on from here", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, RuntimeError, ModuleNotFoundError) as error:
+        if debug:
+            raise
+        message = str(error) or type(error).__name__
+        if isinstance(error, ModuleNotFoundError):
+            message += "; install the extras of the book: pip install 'addlib[book]'"
+        print(f"addlib: error: {message}", file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(prog="addlib", description="Data, preparation, and the book.")
+    top.add_argument("--version", action="version", version=f"addlib {__version__}")
+    top.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    _generate(commands)
+    _prepare(commands)
+    _verify(commands)
+    _book(commands)
+    return top
+
+
+def _command(commands, name: str, run, summary: str) -> argparse.ArgumentParser:
+    # SUPPRESS: an option that was not given is not passed on, so the function's own default holds.
+    command = commands.add_parser(name, help=summary, description=summary, argument_default=argparse.SUPPRESS)
+    command.set_defaults(run=run)
+    return command
+
+
+def _generate(commands) -> None:
+    summary = "Write MiniForensics, a data set of drawn people, as an FF++ tree of H.264 files."
+    command = _command(commands, "generate", _run_generate, summary)
+    command.add_argument("root", help="folder to write")
+    command.add_argument("--people", type=int, metavar="N", help="identities (default: 200)")
+    command.add_argument("--frames", type=int, metavar="N", help="frames of each video (default: 8)")
+    command.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same bytes (default: 0)")
+    command.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    command.add_argument("--overwrite", action="store_true", help="replace a tree made with other settings")
+
+
+def _prepare(commands) -> None:
+    summary = "Cut aligned face crops from an FF++ tree; write them with a manifest. Interrupted runs go on."
+    command = _command(commands, "prepare", _run_prepare, summary)
+    command.add_argument("root", help="FF++ tree to read")
+    command.add_argument("out", help="folder to write")
+    command.add_argument("--manipulations", nargs="+", metavar="NAME", help="e.g. NeuralTextures (default: all found)")
+    command.add_argument("--qualities", nargs="+", metavar="Q", help="of raw, c23, c40 (default: all three)")
+    command.add_argument("--frames", type=int, metavar="N", help="frames sampled from each video (default: 64)")
+    command.add_argument("--size", type=int, metavar="PIXELS", help="edge of a crop in pixels (default: 128)")
+    command.add_argument("--seed", type=int, metavar="N", help="seed of frames and of split (default: 0)")
+    command.add_argument("--splits", metavar="FOLDER", help="train.json, val.json, test.json of FF++ (default: seeded)")
+    command.add_argument("--workers", type=int, metavar="N", help="local processes (default: one per core)")
+    command.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler, e.g. tcp://host:8786 (default: local)")
+
+
+def _verify(commands) -> None:
+    summary = "Check a folder of crops against its manifest, byte by byte."
+    _command(commands, "verify", _run_verify, summary).add_argument("out", help="folder that prepare wrote")
+
+
+def _book(commands) -> None:
+    book = commands.add_parser("book", help="Execute, validate, refresh or publish the book.")
+    steps = book.add_subparsers(required=True, metavar="STEP")
+    execute = _command(steps, "execute", _run_execute, "Run stale chapters with papermill into book/_build/executed.")
+    validate = _command(steps, "validate", _run_validate, "Run chapters with nbval, compare with tests/book/expected.")
+    refresh = _command(steps, "refresh", _run_refresh, "Write tests/book/expected from the executed chapters.")
+    publish = _command(steps, "publish", _run_publish, "Build the site of the executed chapters into book/_build/html.")
+    for step in (execute, validate, refresh, publish):
+        step.add_argument("--profile", metavar="NAME", help="file of book/profiles (default: smoke)")
+    for step in (execute, validate, refresh):
+        step.add_argument("names", nargs="*", metavar="CHAPTER", help="stems, e.g. 02-the-data (default: all)")
+    for step in (execute, validate):
+        step.add_argument("--jobs", type=int, metavar="N", help="chapters at once (default: 2)")
+        step.add_argument("--timeout", type=int, metavar="SECONDS", help="limit for one cell (default: 600 s)")
+    execute.add_argument("--force", action="store_true", help="run fresh chapters too")
+
+
+def _run_generate(root: str, **options) -> bool:
+    from addlib import miniforensics
+
+    miniforensics.generate(root, **options)
+    return True
+
+
+def _run_prepare(root: str, out: str, **options) -> bool:
+    from addlib import faceforensics
+
+    if "qualities" in options:
+        options["qualities"] = tuple(options["qualities"])
+    manifest = faceforensics.prepare(root, out, **options)
+    counts = manifest["status"].value_counts()
+    print(
+        f"{out}: {int(manifest['crops'].sum())} crops from {len(manifest)} videos; "
+        + ", ".join(f"{int(counts.get(status, 0))} {status}" for status in ("ok", "short", "failed"))
+    )
+    print(f"data hash {faceforensics.data_hash(out)}")
+    for row in manifest[manifest["status"] != "ok"].itertuples():
+        where = f"{row.manipulation}/{row.quality}/{row.video}"
+        print(f"{row.status}: {where}: {row.crops} of {row.asked} crops, {row.reason}")
+    return not (manifest["status"] == "failed").any()
+
+
+def _run_verify(out: str) -> bool:
+    from addlib import faceforensics
+
+    problems = faceforensics.verify(out)
+    print("\n".join(problems) if problems else f"{out}: all crops are as the manifest says")
+    return not problems
+
+
+def _names(options: dict) -> dict:
+    """argparse gives an empty list where no chapter was named."""
+    return {**options, "names": options.get("names") or None}
+
+
+def _run_execute(**options) -> bool:
+    from addlib import book
+
+    return book.execute(**_names(options))
+
+
+def _run_validate(**options) -> bool:
+    from addlib import book
+
+    return book.validate(**_names(options))
+
+
+def _run_refresh(**options) -> bool:
+    from addlib import book
+
+    return book.refresh(**_names(options))
+
+
+def _run_publish(**options) -> bool:
+    from addlib import book
+
+    return book.publish(**options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

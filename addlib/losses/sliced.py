@@ -1,0 +1,413 @@
+"""Slices of a feature map: the grid of its elements projected on directions, histograms of its mass, and distances.
+
+Section "Multi-view attention distillation" and equations 4-8 of Le and Woo, "ADD" (AAAI 2022), algorithm 1 of its
+supplement. A map A of shape (C, H, W) is taken as a distribution of mass P = A^2 / ||A||^2 over the points (c, x, y)
+of its own grid. A direction theta on the unit sphere of R^3 sends every point to the number <theta, (c, x, y)>; the
+mass that falls into each of g equal-width bins of the projected range is the attention vector of that view.
+
+Axes. A direction is (theta_c, theta_x, theta_y), one number for each axis of the tensor (C, H, W) in its own order: x
+runs along dim 2 of a batch (B, C, H, W) and y along dim 3. (The paper writes a map as C x W x H; the numbers of its
+published code do not depend on which of the two is called x, since its maps are square.)
+
+How it is computed. Where the bins are depends on the grid and the directions only, so no feature is ever sorted: the
+elements are put in the order of their bins once for the whole batch, and a histogram is a sum of gathered rows of the
+transposed batch (N, B). The transpose of that map, from numbers per bin back to elements, is a gather-sum too, of K
+rows for an element. Neither uses atomic additions, so both give the same bits on every run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from addlib.losses._maps import check_choice, check_device, check_map, chunks, is_half, to_range, working_dtype
+
+COORDINATES = ("index", "unit")
+
+# A map whose largest modulus is below this has no direction to teach: its mass fades to zero with the square of the
+# modulus, where dividing by its norm would blow up noise and, in the end, divide by zero.
+SMALLEST_PEAK = 1e-12
+
+# An element this close below an edge (in bins) counts as on it, so that devices that round differently agree.
+EDGE_TOLERANCE = 1e-9
+
+# Rows of the transposed batch are at most this many samples wide on a CPU: three cache lines of float32.
+ROW_WIDTH = 48
+
+
+def random_directions(
+    views: int, *, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Directions drawn uniformly from the unit sphere of R^3.
+
+    Args:
+        views: number of directions K, at least 1.
+        generator: source of randomness; the default is torch's global generator of the CPU. The draw happens on the
+            generator's device (so that the same seed gives the same views wherever the maps are).
+        device: where the result goes.
+
+    Returns:
+        (views, 3), float64, unit rows in the order (c, x, y).
+
+    Raises:
+        ValueError: ``views`` < 1.
+    """
+    if views < 1:
+        raise ValueError(f"views is {views}, expected at least 1; to switch the loss off, give its stage the weight 0")
+    source = generator.device if generator is not None else "cpu"
+    normal = torch.randn(views, 3, generator=generator, dtype=torch.float64, device=source)
+    return functional.normalize(normal, dim=1).to(device)
+
+
+def project_grid(shape: Sequence[int], directions: Tensor, *, coordinates: str = "index") -> Tensor:
+    """<theta, (c, x, y)> for every point of a grid.
+
+    Args:
+        shape: (C, H, W) of the map.
+        directions: (K, 3), unit rows, order (c, x, y).
+        coordinates: ``"index"`` counts 0, 1, 2, ... along every axis, as the published code does, so that the longest
+            axis (the channels) dominates nearly every view; ``"unit"`` scales every axis to [0, 1], so that the
+            views are isotropic.
+
+    Returns:
+        (K, C, H, W), float64, on the device of ``directions``.
+
+    Raises:
+        ValueError: directions are not (K, 3) with unit rows, the shape is not three positive numbers, or
+            ``coordinates`` is unknown.
+    """
+    directions = _check_directions(directions)
+    check_choice("coordinates", coordinates, COORDINATES)
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"shape is {tuple(shape)}, expected (C, H, W), each at least 1; leave the batch axis out")
+    c, x, y = (_axis(size, coordinates, directions.device) for size in shape)
+    theta = directions.double()
+    plane = theta[:, 1, None, None] * x[:, None] + theta[:, 2, None, None] * y
+    return (theta[:, 0, None] * c)[:, :, None, None] + plane[:, None]
+
+
+def bin_indices(projections: Tensor, bins: int) -> Tensor:
+    """Number, from 0 to ``bins`` - 1, of the equal-width bin that each projected point falls into.
+
+    Args:
+        projections: (K, ...); the range of each row, from its smallest to its largest value, is divided.
+        bins: number of bins g, at least 1. A point on an edge (within 1e-9 of a bin width) belongs to the upper bin,
+            the largest value to the last bin.
+
+    Returns:
+        Tensor of the shape of ``projections``, int64. A row without extent is all bin 0.
+
+    Raises:
+        ValueError: ``bins`` < 1.
+    """
+    return _bins(projections.double().flatten(1), bins).to(torch.int64).view_as(projections)
+
+
+def sliced_attention(features: Tensor, directions: Tensor, bins: int, *, coordinates: str = "index") -> Tensor:
+    """Attention vectors of a batch of maps: the mass of A^2 / ||A||^2 in equal-width bins of the projected grid.
+
+    Lines 1 to 7 of algorithm 1, in the paper's sense (the order of the projections is applied to the mass; the
+    published code does not, see ``variant`` of :func:`addlib.losses.multi_view_attention_loss`). Differentiable with
+    respect to ``features``, twice and more.
+
+    Args:
+        features: maps (B, C, H, W), floating point.
+        directions: (K, 3), unit rows, order (c, x, y). (1, 0, 0), (0, 1, 0) and (0, 0, 1) with as many bins as the
+            axis is long give the attention over channels, over dim 2 and over dim 3.
+        bins: number of bins g, at least 1. The paper takes half the number of channels.
+        coordinates: ``"index"`` or ``"unit"``, see :func:`project_grid`.
+
+    Returns:
+        (B, K, bins), float32 (float64 if ``features`` is). Every view of a map sums to 1; of a map whose largest
+        modulus is below 1e-12 it sums to less, and to 0 for a map of zeros. Scaling a map changes nothing.
+
+    Finite for every finite input. Gradients outside the range of a half-precision map saturate.
+
+    Raises:
+        ValueError: ``features`` is not a floating-point map, directions are not unit rows (K, 3), ``bins`` < 1, or
+            ``coordinates`` is unknown.
+    """
+    check_map("features", features)
+    plan = plan_slices(features.shape[1:], directions, bins, coordinates, features.device)
+    return _Attention.apply(features, plan)
+
+
+def sliced_wasserstein(
+    first: Tensor,
+    second: Tensor,
+    directions: Tensor,
+    *,
+    p: int = 1,
+    coordinates: str = "index",
+    reduction: str = "mean",
+) -> Tensor:
+    """Sliced p-Wasserstein distance between the mass distributions of two batches of maps, eq. 5 and 7, not binned.
+
+    In one dimension the optimal plan is the monotone one, so that the distance needs the cumulative functions F only:
+    W_1 is the integral of |F_first - F_second|, W_p^p the integral of |F_first^-1 - F_second^-1|^p over [0, 1]. The
+    integral over directions is a mean over the given ones.
+
+    Args:
+        first, second: maps (B, C, H, W), floating point, of one shape; the mass is A^2 / ||A||^2.
+        directions: (K, 3), unit rows, order (c, x, y).
+        p: order, 1 or 2. The cost is the distance between projected points to the power p, in units of the
+            coordinates.
+        coordinates: ``"index"`` or ``"unit"``, see :func:`project_grid`.
+        reduction: ``"mean"`` gives (mean over views of W_p^p)^(1/p), (B,); ``"none"`` gives W_p^p of every view,
+            (B, K), to study how the mean converges.
+
+    Returns:
+        Tensor in float64, differentiable with respect to both maps (for p = 2 not where the distance is 0). A map of
+        zeros has no mass, and its distance no meaning, but it is finite.
+
+    Memory is that of one view of both maps in float64; time O(K B N log N). Meant for study, not for training.
+
+    Raises:
+        ValueError: maps differ in shape, p is not 1 or 2, or a name or a direction is not as described.
+    """
+    check_map("first", first)
+    check_map("second", second)
+    if first.shape != second.shape:
+        raise ValueError(
+            f"maps differ: {tuple(first.shape)} against {tuple(second.shape)}; distances need one common grid"
+        )
+    check_device(first, second)
+    check_choice("reduction", reduction, ("mean", "none"))
+    if p not in (1, 2):
+        raise ValueError(f"p is {p!r}, expected 1 or 2")
+    projections = project_grid(first.shape[1:], directions.to(first.device), coordinates=coordinates).flatten(1)
+    masses = [_mass(features.flatten(1).double()) for features in (first, second)]
+    costs = []
+    for view in projections:
+        positions, order = torch.sort(view, stable=True)
+        costs.append(wasserstein_1d(positions, masses[0][:, order], masses[1][:, order], p=p))
+    cost = torch.stack(costs, dim=1)
+    return cost if reduction == "none" else cost.mean(1) ** (1 / p)
+
+
+def wasserstein_1d(positions: Tensor, first: Tensor, second: Tensor, *, p: int = 1) -> Tensor:
+    """W_p^p between distributions on common sorted positions, eq. 5.
+
+    Args:
+        positions: (N,), ascending.
+        first, second: masses (B, N) of equal sums.
+        p: order, at least 1.
+
+    Returns:
+        (B,), differentiable with respect to the masses.
+    """
+    if p == 1:
+        return ((first - second).cumsum(1)[:, :-1].abs() * positions.diff()).sum(1)
+    # The quantile functions are steps. Between neighbouring levels of the merged cumulative functions both are
+    # constant, and the cost is a sum over these steps.
+    levels_first, levels_second = first.cumsum(1), second.cumsum(1)
+    merged = torch.cat([levels_first, levels_second], dim=1).sort(dim=1).values
+    steps = torch.diff(merged, dim=1, prepend=merged.new_zeros(len(merged), 1))
+    quantiles = []
+    for levels in (levels_first, levels_second):
+        index = torch.searchsorted(levels.detach().contiguous(), merged.detach().contiguous())
+        quantiles.append(positions[index.clamp_(max=len(positions) - 1)])
+    return (steps * (quantiles[0] - quantiles[1]).abs() ** p).sum(1)
+
+
+class SlicePlan(NamedTuple):
+    """Which element falls into which bin, in the two orders that the gather-sums need; for one grid, all views."""
+
+    bins: Tensor  # (K, N), bin of element n in view k, small integers
+    order: Tensor  # (K * N,), elements view by view and, within a view, bin by bin
+    offsets: Tensor  # (K * count,), where each bin starts in `order`
+    count: int  # bins of a view
+
+    def per_element(self) -> Tensor:
+        """(N, K): the bin of every element in every view, counted through all views."""
+        views = torch.arange(len(self.bins), dtype=torch.int32, device=self.bins.device)
+        return self.bins.t().to(torch.int32, memory_format=torch.contiguous_format).add_(views * self.count)
+
+
+def plan_slices(
+    shape: Sequence[int], directions: Tensor, bins: int, coordinates: str, device: torch.device
+) -> SlicePlan:
+    """Bins of a grid (C, H, W) and the elements in the order of their bins."""
+    projections = project_grid(shape, directions.to(device), coordinates=coordinates).flatten(1)
+    index = _bins(projections, bins)
+    if device.type == "cpu":
+        # NumPy's stable sort of small integers is a counting sort, some thirty times as fast as torch's.
+        order = torch.from_numpy(np.argsort(index.numpy(), axis=1, kind="stable"))
+    else:
+        order = torch.sort(index, dim=1, stable=True).indices
+    counts = _counts(index, bins)
+    return SlicePlan(index, order.reshape(-1), counts.cumsum(0).sub_(counts), bins)
+
+
+def plan_raster(shape: Sequence[int], directions: Tensor, bins: int, coordinates: str, device: torch.device) -> SlicePlan:
+    """Bins as in the published code: as many elements in each as :func:`plan_slices` has, but in raster order.
+
+    The published code sorts the projections to find how many of them lie below each edge, and then cuts the mass in
+    its raster (c, x, y) order at these counts (one further, the element at the cut included); the direction decides
+    how much goes into a bin but not which elements. It also drops the last bin; that is left to the caller.
+    """
+    projections = project_grid(shape, directions.to(device), coordinates=coordinates).flatten(1)
+    views, elements = projections.shape
+    counts = _counts(_bins(projections, bins), bins).view(views, bins)
+    cuts = (counts.cumsum(1)[:, :-1] + 1).clamp_(max=elements)
+    raster = torch.arange(elements, device=device).expand(views, -1).contiguous()
+    index = torch.searchsorted(cuts.contiguous(), raster, right=True, out_int32=True)
+    starts = torch.cat([cuts.new_zeros(views, 1), cuts], dim=1)
+    starts += torch.arange(views, device=device)[:, None] * elements
+    return SlicePlan(index, raster.reshape(-1), starts.reshape(-1), bins)
+
+
+def attention_vectors(features: Tensor, plan: SlicePlan) -> tuple[Tensor, Tensor, Tensor]:
+    """Attention (B, K, bins) of a batch, and what its gradient needs: the peak (B,) of every map and its mass (B,)."""
+    batch = len(features)
+    dtype = working_dtype(features)
+    attention = features.new_empty((batch, len(plan.bins) * plan.count), dtype=dtype)
+    peak = features.new_empty(batch, dtype=dtype)
+    for part in _row_chunks(features):
+        flat = features[part].to(dtype).flatten(1)
+        peak[part] = flat.abs().amax(1).clamp_min_(SMALLEST_PEAK)
+        mass = flat.t().contiguous().div_(peak[part]).square_()
+        attention[part] = functional.embedding_bag(plan.order, mass, plan.offsets, mode="sum").t()
+    attention = attention.view(batch, len(plan.bins), plan.count)
+    total = attention[:, 0].sum(1, dtype=torch.float64).to(dtype)
+    # Every map whose peak is not below the smallest has a mass of at least 1 in units of its peak.
+    attention /= total.clamp(min=1)[:, None, None]
+    return attention, peak, total
+
+
+def attention_gradient(
+    features: Tensor, plan: SlicePlan, slopes: Tensor, attention: Tensor, peak: Tensor, total: Tensor, upstream: Tensor
+) -> Tensor:
+    """Gradient with respect to the map of sum(slopes * attention) times the scalar ``upstream``.
+
+    With p = m / M, m = (A / s)^2, M = max(sum of m, 1), s the peak and q(n) the sum over views of the slopes of the
+    bins that hold element n: dA = 2 A / (s^2 M) (q - sum of p q), the last term only where M is the sum of m.
+    """
+    dtype = working_dtype(features)
+    half = is_half(features)
+    scale = 2 / (peak * total.clamp(min=1))
+    if not half:
+        scale = scale * upstream
+    mean = (slopes * attention).sum((1, 2), dtype=torch.float64).to(dtype) * (total >= 1)
+    rows = slopes.flatten(1)
+    per_element = plan.per_element()
+    gradient = torch.empty_like(features)
+    for part in _row_chunks(features):
+        chunk = features[part]
+        # Here and below the batch is the last axis, so that a number for each sample is a row.
+        result = functional.embedding_bag(per_element, rows[part].t().contiguous(), mode="sum")
+        result = result.sub_(mean[part]).mul_(scale[part]).t().contiguous().view(chunk.shape)
+        result.mul_(chunk.to(dtype)).div_(peak[part, None, None, None])
+        if half:  # the scale of the loss after saturating, so that GradScaler still sees it overflow
+            result = to_range(result, features.dtype).mul_(upstream)
+        gradient[part] = result
+    return gradient
+
+
+class _Attention(torch.autograd.Function):
+    """:func:`attention_vectors` with its gradient by hand, and in differentiable operations for higher derivatives."""
+
+    @staticmethod
+    def forward(ctx, features: Tensor, plan: SlicePlan) -> Tensor:
+        attention, peak, total = attention_vectors(features, plan)
+        ctx.plan = plan
+        ctx.save_for_backward(features, attention, peak, total)
+        return attention
+
+    @staticmethod
+    def backward(ctx, slopes: Tensor):
+        features, attention, peak, total = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            again = plain_attention(features, ctx.plan)
+            (gradient,) = torch.autograd.grad(again, features, slopes, create_graph=True)
+            return gradient, None
+        one = slopes.new_ones(())
+        return attention_gradient(features, ctx.plan, slopes, attention, peak, total, one), None
+
+
+def plain_attention(features: Tensor, plan: SlicePlan) -> Tensor:
+    """:func:`attention_vectors` in operations that can be differentiated any number of times."""
+    mass = _mass(features.to(working_dtype(features)).flatten(1))
+    return _BinSums.apply(mass, plan)
+
+
+class _BinSums(torch.autograd.Function):
+    """Linear: mass of elements (B, N) to mass of bins (B, K, bins). Its transpose is :class:`_BinSpread`."""
+
+    @staticmethod
+    def forward(ctx, mass: Tensor, plan: SlicePlan) -> Tensor:
+        ctx.plan = plan
+        sums = functional.embedding_bag(plan.order, mass.t().contiguous(), plan.offsets, mode="sum")
+        return sums.t().reshape(len(mass), len(plan.bins), plan.count)
+
+    @staticmethod
+    def backward(ctx, slopes: Tensor):
+        return _BinSpread.apply(slopes, ctx.plan), None
+
+
+class _BinSpread(torch.autograd.Function):
+    """Linear: a number for each bin (B, K, bins) to the sum, for each element, over the bins that hold it (B, N)."""
+
+    @staticmethod
+    def forward(ctx, slopes: Tensor, plan: SlicePlan) -> Tensor:
+        ctx.plan = plan
+        return functional.embedding_bag(plan.per_element(), slopes.flatten(1).t().contiguous(), mode="sum").t()
+
+    @staticmethod
+    def backward(ctx, mass: Tensor):
+        return _BinSums.apply(mass, ctx.plan), None
+
+
+def _mass(flat: Tensor) -> Tensor:
+    """A^2 / ||A||^2 of each row, fading to zero for rows whose largest modulus is below the smallest peak."""
+    scaled = flat / flat.detach().abs().amax(1, keepdim=True).clamp_min(SMALLEST_PEAK)
+    squares = scaled.square()
+    return squares / squares.sum(1, keepdim=True).clamp_min(1)
+
+
+def _axis(size: int, coordinates: str, device: torch.device) -> Tensor:
+    axis = torch.arange(size, dtype=torch.float64, device=device)
+    return axis / max(size - 1, 1) if coordinates == "unit" else axis
+
+
+def _bins(projections: Tensor, bins: int) -> Tensor:
+    """Bin of every projection (K, N), as int16 if the number of bins allows, else int32."""
+    if bins < 1:
+        raise ValueError(f"bins is {bins}, expected at least 1; the paper takes half the number of channels")
+    low, high = projections.aminmax(dim=1, keepdim=True)
+    extent = high - low
+    per_unit = torch.where(extent > 0, bins / extent, 0)
+    position = torch.sub(projections, low).mul_(per_unit).add_(EDGE_TOLERANCE)
+    return position.to(torch.int16 if bins < 2**15 else torch.int32).clamp_(max=bins - 1)
+
+
+def _counts(index: Tensor, bins: int) -> Tensor:
+    """Number of elements in every bin of every view, (K * bins,)."""
+    views = torch.arange(len(index), device=index.device)[:, None] * bins
+    return torch.bincount((index + views).flatten(), minlength=len(index) * bins)
+
+
+def _row_chunks(features: Tensor) -> list[slice]:
+    largest = ROW_WIDTH if features.device.type == "cpu" else None
+    return chunks(len(features), features[0].numel(), features.device, largest=largest)
+
+
+def _check_directions(directions: Tensor) -> Tensor:
+    if not isinstance(directions, Tensor) or directions.ndim != 2 or directions.shape[1] != 3 or len(directions) < 1:
+        received = tuple(directions.shape) if isinstance(directions, Tensor) else type(directions).__name__
+        raise ValueError(f"directions are {received}, expected a tensor (K, 3); random_directions(K) draws them")
+    directions = directions.detach()
+    lengths = directions.double().norm(dim=1)
+    worst = float((lengths - 1).abs().max())
+    if not (directions.is_floating_point() and math.isfinite(worst) and worst <= 1e-3):
+        raise ValueError(
+            f"directions have lengths from {float(lengths.min()):.4g} to {float(lengths.max()):.4g} "
+            f"({directions.dtype}), expected floating-point unit rows; divide by directions.norm(dim=1, keepdim=True)"
+        )
+    return directions

@@ -1,0 +1,145 @@
+"""The data set on disk: an FF++ tree of real H.264 files, made from a seed."""
+
+import hashlib
+import json
+import os
+import shutil
+from importlib import metadata
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from .. import video
+from ..parallel import map_unordered, one_thread
+from .manipulations import MANIPULATIONS, Shot, apply
+from .motion import trajectory
+from .person import Person, draw_traits
+from .scene import Camera, background, compose
+
+RECORD = "miniforensics.json"
+
+
+def source_hash():
+    """12 hex digits of what decides the bytes: this package's and the writer's source, and the libraries that draw and encode."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")) + [Path(video.__file__)]:
+        digest.update(path.read_bytes())
+    for package in ("numpy", "opencv-python-headless", "av"):
+        try:
+            digest.update(f"{package} {metadata.version(package)}".encode())
+        except metadata.PackageNotFoundError:  # conda names OpenCV otherwise
+            digest.update(f"{package} {cv2.__version__}".encode())
+    return digest.hexdigest()[:12]
+
+
+def video_path(root, manipulation, quality, name):
+    """Where FF++ keeps a video; manipulation "original" for the real ones."""
+    folder = Path("original_sequences/youtube") if manipulation == "original" else Path("manipulated_sequences") / manipulation
+    return Path(root) / folder / quality / "videos" / f"{name}.mp4"
+
+
+def render_video(seed, target, source, frames, people=None):
+    """The real video of ``target`` and its five manipulations with the face or expression of ``source``.
+
+    seed, target, source: whole numbers that name the data set and two of its people. frames: how many.
+    people: optional pair of Person, (target, source), to save drawing them again.
+    Returns a dict from "original" and the manipulations' names to lists of (SIZE, SIZE, 3) uint8 frames.
+    """
+    one, other = people or (Person(draw_traits(seed, number)) for number in (target, source))
+    poses, source_poses = trajectory(seed, target, frames), trajectory(seed, source, frames)
+    room, camera = background(seed, target), Camera.draw(seed, target)
+    forgers = {
+        name: kind(one, other, np.random.default_rng([seed, target, source, 7, index]))
+        for index, (name, kind) in enumerate(MANIPULATIONS.items())
+    }
+    result = {name: [] for name in ("original", *forgers)}
+    for index, (pose, source_pose) in enumerate(zip(poses, source_poses, strict=True)):
+        maps = one.turn(pose)
+        real = camera.see(compose(one, pose, room, maps))
+        grain = camera.grain(seed, target, index)
+        result["original"].append(camera.expose(real, grain))
+        shot = Shot(real, pose, maps, source_pose, camera.lens)
+        for name, forger in forgers.items():
+            result[name].append(apply(forger.forge(shot), real, grain, forger.noise_kept, camera.expose))
+    return result
+
+
+def _missing(root, pair, manipulations):
+    """Files of one identity pair that are not there yet: {(target, source): {(manipulation, quality): path}}."""
+    missing = {}
+    for target, source in (pair, pair[::-1]):
+        for kind in ("original", *manipulations):
+            name = f"{target:03d}" if kind == "original" else f"{target:03d}_{source:03d}"
+            for quality in video.QUALITIES:
+                path = video_path(root, kind, quality, name)
+                if not path.exists():
+                    missing.setdefault((target, source), {})[kind, quality] = path
+    return missing
+
+
+def _write_pair(job):
+    """Both directions of one identity pair; files that are there are kept."""
+    root, seed, pair, frames, manipulations = job
+    with one_thread():
+        people = {number: Person(draw_traits(seed, number)) for number in pair}
+        for (target, source), files in _missing(root, pair, manipulations).items():
+            rendered = render_video(seed, target, source, frames, (people[target], people[source]))
+            for (kind, quality), path in files.items():
+                video.write_video(path, rendered[kind], video.QUALITIES[quality])
+
+
+def pairs(people, seed=0):
+    """The identity pairs of a data set, a random matching: list of (a, b) with a < b, sorted."""
+    order = np.random.default_rng([seed, 8]).permutation(people).tolist()
+    return sorted(tuple(sorted(order[i : i + 2])) for i in range(0, people, 2))
+
+
+def generate(root, *, people=200, frames=8, seed=0, workers=None, overwrite=False, manipulations=None):
+    """Write MiniForensics, an FF++ tree of drawn people, and return its folder.
+
+    root: folder to write to; a tree that was begun with the same settings is completed.
+    people: identities, an even number from 2 to 1000. Each gives one real video and one of every manipulation.
+    frames: frames of a video, at 25 a second.
+    seed: another seed, other people. The same seed gives the same bytes whatever the number of workers.
+    workers: processes; None is one a core.
+    overwrite: replace a tree that other settings or another version of the generator made.
+    manipulations: names out of MANIPULATIONS; all five by default.
+    Raises ValueError for a bad count or an unknown name, FileExistsError if ``root`` holds something else.
+    """
+    root = Path(root)
+    manipulations = tuple(MANIPULATIONS) if manipulations is None else tuple(manipulations)
+    unknown = set(manipulations) - set(MANIPULATIONS)
+    if unknown:
+        raise ValueError(f"unknown manipulations {sorted(unknown)}; there are {list(MANIPULATIONS)}")
+    if people % 2 or not 2 <= people <= 1000:
+        raise ValueError(f"people is {people}; expected an even number from 2 to 1000, since people are paired and have three digits")
+    if frames < 1:
+        raise ValueError(f"frames is {frames}; expected 1 or more")
+    record = {"people": people, "frames": frames, "seed": seed, "manipulations": list(manipulations), "generator": source_hash()}
+    _claim(root, record, overwrite)
+    jobs = [(str(root), seed, pair, frames, manipulations) for pair in pairs(people, seed) if _missing(root, pair, manipulations)]
+    if jobs:
+        for _ in map_unordered(_write_pair, jobs, workers=workers, total=len(jobs), describe="pairs drawn"):
+            pass
+    return root
+
+
+def _claim(root, record, overwrite):
+    """Make ``root`` ours: write the record, or check that what is there was made the same way."""
+    path = root / RECORD
+    if path.exists():
+        found = json.loads(path.read_text())
+        if found == record:
+            return
+        if not overwrite:
+            differing = {key: (found.get(key), value) for key, value in record.items() if found.get(key) != value}
+            raise FileExistsError(f"{root} was made with other settings (found, asked): {differing}; choose another folder, or overwrite")
+        for folder in ("original_sequences", "manipulated_sequences"):
+            shutil.rmtree(root / folder, ignore_errors=True)
+    elif root.exists() and any(root.iterdir()):
+        raise FileExistsError(f"{root} is not empty and holds no {RECORD}; choose an empty folder (nothing was deleted)")
+    root.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(record, indent=1) + "\n")
+    os.replace(part, path)

@@ -1,0 +1,111 @@
+"""The sources of the chapters: form, tags, parameters, anatomy. No kernel is started."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from addlib.book import alt, chapter, profiles
+from addlib.book.expected import IGNORED
+from addlib.book.project import Project
+
+PROJECT = Project(Path(__file__).resolve().parents[2])
+SOURCES = sorted(PROJECT.book.glob("*.ipynb"))
+PROFILES = sorted(path.stem for path in (PROJECT.book / "profiles").glob("*.yaml"))
+
+# Tags that something reads; another one is most likely a slip of the pen.
+KNOWN_TAGS = {
+    "parameters", "hide-input", "hide-output", "hide-cell", "remove-input", "remove-output", "remove-cell",
+    "nbval-ignore-output", "nbval-skip", "nbval-check-output", "full-width", "margin",
+}  # fmt: skip
+
+each_chapter = pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+
+
+def text(path: Path) -> str:
+    return "\n\n".join(cell.source for cell in chapter.read(path).cells if cell.cell_type == "markdown")
+
+
+@each_chapter
+def test_form(path):
+    notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
+    assert (notebook.nbformat, notebook.nbformat_minor) >= (4, 5), "cell ids need format 4.5"
+    chapter.read(path)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert "papermill" not in notebook.metadata and "widgets" not in notebook.metadata
+    assert re.fullmatch(r"\d\d-[a-z0-9-]+", path.stem)
+
+
+@each_chapter
+def test_no_outputs_are_stored(path):
+    for cell in chapter.code_cells(chapter.read(path)):
+        assert cell.outputs == [] and cell.execution_count is None, f"clear the outputs of cell {cell.id}"
+
+
+@each_chapter
+def test_tags(path):
+    for cell in chapter.read(path).cells:
+        assert set(chapter.tags(cell)) <= KNOWN_TAGS, f"cell {cell.id}"
+
+
+@each_chapter
+def test_parameters_are_those_of_profile_smoke(path):
+    declared = chapter.parameters(chapter.read(path), path.stem)
+    given = profiles.chapter_parameters(PROJECT, "smoke", path)
+    assert declared["profile"] == "smoke"
+    assert {name: declared[name] for name in given} == given
+
+
+@each_chapter
+@pytest.mark.parametrize("profile", PROFILES)
+def test_profiles_fit(path, profile):
+    assert profiles.chapter_parameters(PROJECT, profile, path)["profile"] == profile
+
+
+@each_chapter
+def test_cells_that_draw_have_alt_text(path):
+    """What publish enforces on outputs, as far as the source shows it."""
+    notebook = chapter.read(path)
+    for cell in chapter.code_cells(notebook):
+        described = cell.metadata.get("mystnb", {})
+        if "plt.show(" in cell.source or "figure" in described:
+            assert len(described.get("image", {}).get("alt", "")) >= alt.SHORTEST, f"cell {cell.id}"
+    assert alt.problems(notebook, path.stem) == []
+
+
+@each_chapter
+def test_anatomy(path):
+    prose = text(path)
+    assert len(re.findall(r"^# \S", prose, re.M)) == 1, "one heading of level one"
+    assert "What you will learn" in prose
+    headings = [h.strip() for h in re.findall(r"^## (.+)$", prose, re.M)]
+    closing = [heading for heading in headings if heading in ("Summary", "Limits", "Exercises", "References")]
+    assert closing == ["Summary", "Limits", "Exercises", "References"]
+    exercises = re.findall(r"^[:`]{3,}\{exercise(?:-start)?\}", prose, re.M)
+    solutions = re.findall(r"^[:`]{3,}\{solution(?:-start)?\}", prose, re.M)
+    assert 2 <= len(exercises) <= 4 and len(exercises) == len(solutions)
+
+
+@each_chapter
+def test_expected_text_belongs_to_cells_that_exist(path):
+    import json
+
+    kept = PROJECT.expected / f"{path.stem}.json"
+    assert kept.is_file(), "run 'addlib book execute' and 'addlib book refresh'"
+    cells = {cell.id: cell for cell in chapter.code_cells(chapter.read(path))}
+    for identifier in json.loads(kept.read_text(encoding="utf-8"))["cells"]:
+        assert identifier in cells
+        assert not IGNORED & set(chapter.tags(cells[identifier]))
+
+
+def test_no_expected_text_is_left_over():
+    stems = {path.stem for path in SOURCES}
+    assert {path.stem for path in PROJECT.expected.glob("*.json")} <= stems
+
+
+@pytest.mark.parametrize("path", sorted(PROJECT.book.glob("*.md")), ids=lambda path: path.stem)
+def test_pages_describe_their_images(path):
+    assert alt.markdown_problems(path.read_text(encoding="utf-8")) == []

@@ -1,0 +1,223 @@
+"""The built site, in book/_build/html: complete, readable, and served by nothing but itself.
+
+Fails where the site is missing ('make book' builds it). The tests marked ``browser`` need Chromium or Chrome: without
+one they are skipped, unless REQUIRE_BROWSER=1.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import threading
+from functools import partial
+from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = ROOT / "book" / "_build" / "html"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+def pages() -> list[str]:
+    """Names of the pages as the table of contents gives them, so that a page that was not built is missed."""
+    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))
+    names = [toc["root"]]
+    for part in [toc, *toc.get("parts", [])]:
+        names += [entry["file"] for entry in part.get("chapters", [])]
+    return names
+
+
+class Page(HTMLParser):
+    """What the tests need of one HTML file: loaded addresses, links, images, ids."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.loaded, self.links, self.images, self.ids = [], [], [], set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.ids |= {values[name] for name in ("id", "name") if values.get(name)}
+        if tag in ("script", "img", "iframe", "source", "video", "audio", "embed") and values.get("src"):
+            self.loaded.append(values["src"])
+        if tag == "link" and values.get("rel") not in ("canonical", "author", "search", "index", "next", "prev"):
+            self.loaded.append(values.get("href", ""))
+        if tag == "a" and values.get("href"):
+            self.links.append(values["href"])
+        if tag == "img":
+            self.images.append(values)
+
+
+@pytest.fixture(scope="module")
+def site() -> Path:
+    if not (SITE / "index.html").is_file():
+        pytest.fail(f"no site at {SITE.relative_to(ROOT)}: run 'make book' first")
+    return SITE
+
+
+@pytest.fixture(scope="module")
+def served(site):
+    """Address of the site on a server of this process."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(site)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        reason = f"none of {', '.join(BROWSERS)} is installed"
+        if os.environ.get("REQUIRE_BROWSER") == "1":
+            pytest.fail(f"REQUIRE_BROWSER=1, but {reason}")
+        pytest.skip(reason)
+    sync_api = pytest.importorskip("playwright.sync_api") if os.environ.get("REQUIRE_BROWSER") != "1" else None
+    if sync_api is None:
+        from playwright import sync_api
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=executable)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def tab(browser, served):
+    """A page of the browser that records every request to another host and every complaint on the console."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.foreign, page.complaints = [], []
+
+    def on_request(request):
+        if not request.url.startswith((served, "data:", "blob:")):
+            page.foreign.append(request.url)
+
+    page.on("request", on_request)
+    page.on("console", lambda message: message.type == "error" and page.complaints.append(message.text))
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    yield page
+    page.close()
+
+
+# Without a browser
+
+
+@pytest.mark.parametrize("name", pages())
+def test_page_loads_nothing_from_elsewhere(site, name):
+    page = Page(site / f"{name}.html")
+    foreign = [address for address in page.loaded if urlsplit(address).netloc]
+    assert not foreign
+    for address in page.loaded:
+        if not address.startswith("data:"):
+            target = (site / f"{name}.html").parent / unquote(urlsplit(address).path)
+            assert target.is_file(), f"{name}.html loads {address}, which is not in the site"
+
+
+def test_styles_load_nothing_from_elsewhere(site):
+    for path in site.rglob("*.css"):
+        text = path.read_text(encoding="utf-8")
+        found = re.findall(r"url\(\s*['\"]?(?:https?:)?//[^)]*|@import\s+['\"](?:https?:)?//[^;]*", text)
+        assert not found, f"{path.relative_to(site)}: {found}"
+
+
+@pytest.mark.parametrize("name", pages())
+def test_images_have_alt_text(site, name):
+    for image in Page(site / f"{name}.html").images:
+        # Pictures of the book must be described; the theme's own logos only named.
+        shortest = 1 if image.get("src", "").startswith("_static/") else 20
+        assert len((image.get("alt") or "").strip()) >= shortest, f"{image.get('src', '')[:80]} in {name}.html"
+
+
+@pytest.mark.parametrize("name", pages())
+def test_links_within_the_site_lead_somewhere(site, name):
+    source = site / f"{name}.html"
+    for link in Page(source).links:
+        parts = urlsplit(link)
+        if parts.scheme or parts.netloc:
+            continue
+        target = source.parent / unquote(parts.path) if parts.path else source
+        assert target.exists(), f"{name}.html links to {link}"
+        if parts.fragment and target.suffix == ".html":
+            assert unquote(parts.fragment) in Page(target).ids, f"{name}.html links to {link}"
+
+
+def test_no_path_of_this_machine_is_published(site):
+    files = [path for kind in ("*.html", "*.ipynb", "*.js", "*.md", "*.txt") for path in site.rglob(kind)]
+    home = str(ROOT).encode()
+    assert [path.name for path in files if home in path.read_bytes()] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "book").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_chapters_say_how_they_were_made(site, path):
+    text = (site / f"{path.stem}.html").read_text(encoding="utf-8")
+    banner = re.search(r'<div class="provenance.*?</details></div>', text, re.S)
+    assert banner, "no banner"
+    for fact in ("Profile", "Device", "Commit", "Data", "Run", "Versions"):
+        assert f"<dt>{fact}</dt>" in banner[0]
+    assert path.stem in (site / "status.html").read_text(encoding="utf-8"), "not on the status page"
+    if "<dd>smoke</dd>" in banner[0]:
+        assert "no results" in banner[0]
+
+
+# With a browser
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", pages())
+def test_page_in_a_browser(tab, served, name):
+    response = tab.goto(f"{served}/{name}.html", wait_until="networkidle")
+    assert response.ok
+    equations = tab.locator("article .math")
+    if equations.count():
+        tab.wait_for_selector("article .math mjx-container", timeout=20_000)
+        rendered = "e => e.filter(e => e.querySelector('mjx-container')).length"
+        assert equations.evaluate_all(rendered) == equations.count()
+        wrong = tab.locator("mjx-container [data-mjx-error]")
+        assert wrong.evaluate_all("e => e.map(e => e.dataset.mjxError)") == []
+    assert "$$" not in tab.locator("article").inner_text()
+    broken = tab.evaluate("[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)")
+    assert broken == []
+    # A page that is wider than the window scrolls sideways as a whole: unreadable on a phone.
+    tab.set_viewport_size({"width": 420, "height": 900})
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 440
+    assert tab.foreign == [], "requests leave the machine"
+    assert tab.complaints == [], "errors on the console"
+
+
+@pytest.mark.browser
+def test_search_finds_a_word_of_the_first_chapter(tab, served):
+    first = pages()[1]
+    tab.goto(f"{served}/{first}.html")
+    word = max(re.findall(r"[A-Za-z]+", tab.locator("article h1").first.inner_text()), key=len)
+    tab.goto(f"{served}/search.html?q={word}", wait_until="networkidle")
+    tab.wait_for_selector("#search-results li a", timeout=20_000)
+    hits = tab.locator("#search-results li a").evaluate_all("links => links.map(link => link.href)")
+    assert any(f"/{first}.html" in hit for hit in hits), hits
+    assert tab.foreign == [] and tab.complaints == []
+
+
+@pytest.mark.browser
+def test_dark_mode(tab, served):
+    tab.emulate_media(color_scheme="light")
+    tab.goto(f"{served}/{pages()[0]}.html", wait_until="networkidle")
+    background = "getComputedStyle(document.body).backgroundColor"
+    light = tab.evaluate(background)
+    for _ in range(3):  # the button goes round auto, light and dark
+        tab.locator("button.theme-switch-button:visible").first.click()
+        if tab.evaluate("document.documentElement.dataset.theme") == "dark":
+            break
+    assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert tab.evaluate(background) != light
+    assert tab.foreign == [] and tab.complaints == []

@@ -1,0 +1,51 @@
+import pytest
+
+from addlib import faceforensics
+from addlib.faceforensics.tree import identities
+
+
+def plant(root, manipulations=("Deepfakes", "FaceSwap"), raw="raw"):
+    """An empty-file tree of two pairs: names are all that discovery reads."""
+    names = {"original_sequences/youtube": ["071", "054", "001", "002"]}
+    names |= {f"manipulated_sequences/{name}": ["071_054", "054_071", "001_002", "002_001"] for name in manipulations}
+    for folder, stems in names.items():
+        for quality in (raw, "c23", "c40"):
+            (root / folder / quality / "videos").mkdir(parents=True)
+            for stem in stems:
+                (root / folder / quality / "videos" / f"{stem}.mp4").touch()
+    return root
+
+
+@pytest.mark.parametrize("raw", ["raw", "c0"])
+def test_whole_tree(tmp_path, raw):
+    videos = faceforensics.discover(plant(tmp_path, faceforensics.MANIPULATIONS, raw))
+    assert len(videos) == 4 * 6
+    assert [video.manipulation for video in videos[:4]] == ["original"] * 4
+    for video in videos:
+        assert set(video.files) == {"raw", "c23", "c40"}
+        assert video.files["raw"].parent.parent.name == raw
+        assert video.label == (video.manipulation != "original")
+
+
+def test_what_is_there_is_found_and_a_subset_can_be_asked_for(tmp_path):
+    plant(tmp_path)
+    assert {video.manipulation for video in faceforensics.discover(tmp_path)} == {"original", "Deepfakes", "FaceSwap"}
+    few = faceforensics.discover(tmp_path, ["FaceSwap"], ("raw", "c40"))
+    assert {video.manipulation for video in few} == {"original", "FaceSwap"}
+    assert all(set(video.files) == {"raw", "c40"} for video in few)
+
+
+def test_names_hold_target_and_source():
+    assert identities("071") == ("071",)
+    assert identities("071_054") == ("071", "054")
+    assert identities("01_02__exit_phone_room__YVGY8LOK") == ("01", "02")
+
+
+def test_missing_folders_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="original_sequences"):
+        faceforensics.discover(tmp_path)
+    plant(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"FaceShifter.*holds \['Deepfakes', 'FaceSwap'\]"):
+        faceforensics.discover(tmp_path, ["FaceShifter"])
+    with pytest.raises(ValueError, match="c50"):
+        faceforensics.discover(tmp_path, None, ("raw", "c50"))

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from addlib import faces, miniforensics
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return miniforensics.render_video(3, 0, 1, 1)["original"][0]
+
+
+def test_face_is_found_where_it_was_drawn(frame):
+    left, top, right, bottom = faces.largest_face(frame)
+    # The head's origin, between the eyes, is drawn at (112, 96) and moves by a few pixels.
+    assert left < 112 < right and top < 96 < bottom
+    assert 80 < right - left < 140
+
+
+def test_largest_of_several(frame):
+    import cv2
+
+    small = cv2.resize(frame, (180, 180), interpolation=cv2.INTER_AREA)
+    scene = np.full((260, 460, 3), 90, np.uint8)
+    scene[20:200, 10:190] = small
+    scene[20:244, 220:444] = frame
+    left, _, right, _ = faces.largest_face(scene)
+    assert left > 220 and right - left == pytest.approx(np.subtract(*faces.largest_face(frame)[2::-2]), abs=25)
+
+
+def test_no_face():
+    assert faces.largest_face(np.full((128, 128, 3), 100, np.uint8)) is None
+
+
+def test_box_type(frame):
+    assert all(isinstance(value, int) for value in faces.largest_face(frame))
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ((40, 40, 60, 60), (37, 37, 26)),  # inside: 20 × 1.3, same centre
+        ((0, 0, 20, 20), (0, 0, 26)),  # moved in at the corner
+        ((-10, -10, 10, 10), (0, 0, 26)),  # reaches out of the frame
+        ((80, 30, 100, 50), (74, 27, 26)),  # moved in at the right
+        ((0, 0, 100, 90), (0, 0, 90)),  # larger than the frame: clipped to its shorter side
+        ((10, 10, 30, 20), (7, 2, 26)),  # not square: the longer side counts
+    ],
+)
+def test_square(box, expected):
+    assert faces.square(box, (90, 100)) == expected
+
+
+def test_crop_is_a_copy_of_the_pixels_when_sizes_agree():
+    frame = np.random.default_rng(0).integers(0, 256, (90, 100, 3), np.uint8)
+    cut = faces.crop(frame, (40, 40, 60, 60), size=26)
+    np.testing.assert_array_equal(cut, frame[37:63, 37:63])
+    cut[:] = 0
+    assert frame[37:63, 37:63].any()
+
+
+def test_crop_resizes(frame):
+    assert faces.crop(frame, faces.largest_face(frame)).shape == (128, 128, 3)
+    assert faces.crop(frame, (100, 100, 110, 110), size=32).shape == (32, 32, 3)
+
+
+def test_bad_input_is_named(frame):
+    with pytest.raises(ValueError, match="float"):
+        faces.largest_face(frame / 255)
+    with pytest.raises(ValueError, match="empty"):
+        faces.crop(frame, (5, 5, 5, 9))

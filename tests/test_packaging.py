@@ -1,0 +1,106 @@
+"""pyproject.toml, requirements.lock and environment.yml name the same packages in the same versions."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Packages that conda-forge calls otherwise than PyPI.
+CONDA_TO_PYPI = {
+    "dask-core": "dask",
+    "dlib": "dlib-bin",
+    "matplotlib-base": "matplotlib",
+    "opencv": "opencv-python-headless",
+    "pytorch": "torch",
+}
+
+
+def declared() -> dict[str, list[Requirement]]:
+    """Requirements of pyproject.toml, core and extras, by canonical name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = list(project["dependencies"])
+    for extra in project["optional-dependencies"].values():
+        lines += extra
+    found: dict[str, list[Requirement]] = {}
+    for line in lines:
+        requirement = Requirement(line)
+        found.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+    return found
+
+
+def locked() -> dict[str, set[str]]:
+    """Versions of requirements.lock; a package may have one for each range of Python versions."""
+    found: dict[str, set[str]] = {}
+    for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            requirement = Requirement(line)
+            (pin,) = requirement.specifier
+            assert pin.operator == "==", line
+            found.setdefault(canonicalize_name(requirement.name), set()).add(pin.version)
+    return found
+
+
+def pinned() -> dict[str, str]:
+    """Pins of environment.yml by PyPI name, python and pip left out."""
+    entries = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    lines = [entry for entry in entries if isinstance(entry, str)]
+    lines += [line for entry in entries if isinstance(entry, dict) for line in entry["pip"]]
+    found = {}
+    for line in lines:
+        name, _, version = re.fullmatch(r"([\w.-]+)(==?)?([\w.]*)", line).groups()
+        if name not in ("python", "pip"):
+            found[canonicalize_name(CONDA_TO_PYPI.get(name, name))] = version
+    return found
+
+
+def test_every_declared_package_is_locked_in_a_version_that_is_allowed():
+    lock = locked()
+    for name, requirements in declared().items():
+        assert name in lock, f"{name} is missing from requirements.lock; the command stands on top of it"
+        for requirement in requirements:
+            for version in lock[name]:
+                assert requirement.specifier.contains(version, prereleases=True), f"{requirement}, locked {version}"
+
+
+def test_environment_names_the_declared_packages():
+    assert set(pinned()) == set(declared())
+
+
+@pytest.mark.parametrize(("name", "version"), sorted(pinned().items()))
+def test_environment_pins_the_locked_version(name, version):
+    parts = version.split(".")
+    assert len(parts) >= 2, f"{name}={version}: give major and minor at least"
+    for lock in locked()[name]:
+        assert lock.split(".")[: len(parts)] == parts, f"environment.yml has {name}={version}, the lock {lock}"
+
+
+def test_lock_names_no_index_and_no_path():
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    requirements = [line for line in text.splitlines() if not line.startswith("#")]
+    assert not re.search(r"https?://|file:|^-|/|@", "\n".join(requirements), re.M)
+
+
+def test_version_is_the_same_everywhere():
+    import addlib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert addlib.__version__ == project["version"] == str(citation["version"])
+
+
+def test_importing_addlib_loads_nothing_heavy():
+    import subprocess
+    import sys
+
+    heavy = ("torch", "numpy", "nbformat", "cv2")
+    code = f"import sys, addlib, addlib.cli; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
