@@ -71,7 +71,7 @@ test: data
 
 lab: data
 	$(call say,JupyterLab; open the address with the token that it prints)
-	@cd book && ../$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1
+	@cd book && ../$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root)
 
 clean:
 	rm -rf book/_build data/miniforensics data/crops/miniforensics

@@ -19,7 +19,12 @@ def _client(workers, scheduler):
     with (
         dask.config.set(settings),
         LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1", silence_logs=50
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            host="127.0.0.1",
+            silence_logs=50,
         ) as cluster,
         Client(cluster) as client,
     ):
@@ -51,7 +56,9 @@ def map_unordered(function, jobs, *, workers=None, scheduler=None, total=None, d
 
             jobs = iter(jobs)
             ahead = 2 * sum(client.nthreads().values()) or 2
-            running = as_completed((client.submit(function, job, pure=False) for job in islice(jobs, ahead)), with_results=False)
+            running = as_completed(
+                (client.submit(function, job, pure=False) for job in islice(jobs, ahead)), with_results=False
+            )
             for future in running:
                 result = future.result()
                 future.release()

@@ -40,7 +40,9 @@ def read_frames(path):
             for frame in container.decode(video=0):
                 yield frame.to_ndarray(format="rgb24")
     except av.FFmpegError as error:
-        raise VideoError(f"{path} ({path.stat().st_size} bytes) cannot be decoded: {error.strerror}; fetch or make it again") from error
+        raise VideoError(
+            f"{path} ({path.stat().st_size} bytes) cannot be decoded: {error.strerror}; fetch or make it again"
+        ) from error
 
 
 def write_video(path, frames, crf, fps=25.0, *, pixel_format="yuv420p"):
@@ -68,7 +70,9 @@ def write_video(path, frames, crf, fps=25.0, *, pixel_format="yuv420p"):
             for index, frame in enumerate(frames):
                 frame = _checked(frame, index, stream, lossless or pixel_format == "yuv444p")
                 if stream is None:
-                    stream = container.add_stream("libx264rgb" if lossless else "libx264", rate=Fraction(fps).limit_denominator(1001))
+                    stream = container.add_stream(
+                        "libx264rgb" if lossless else "libx264", rate=Fraction(fps).limit_denominator(1001)
+                    )
                     stream.height, stream.width = frame.shape[:2]
                     stream.pix_fmt = "rgb24" if lossless else pixel_format
                     stream.options = options
@@ -95,7 +99,11 @@ def _checked(frame, index, stream, any_side):
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
         raise ValueError(f"frame {index} is {frame.dtype} of shape {frame.shape}; expected uint8 (H, W, 3), RGB")
     if stream is not None and frame.shape[:2] != (stream.height, stream.width):
-        raise ValueError(f"frame {index} is {frame.shape[:2]}, the first was {(stream.height, stream.width)}; give frames of one size")
+        raise ValueError(
+            f"frame {index} is {frame.shape[:2]}, the first was {(stream.height, stream.width)}; give frames of one size"
+        )
     if not any_side and (frame.shape[0] % 2 or frame.shape[1] % 2):
-        raise ValueError(f"frame {index} is {frame.shape[:2]}; yuv420p needs even sides: crop one row or column, or use yuv444p")
+        raise ValueError(
+            f"frame {index} is {frame.shape[:2]}; yuv420p needs even sides: crop one row or column, or use yuv444p"
+        )
     return np.ascontiguousarray(frame)

@@ -6,7 +6,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from addlib import faceforensics, miniforensics  # noqa: E402
+from addlib import faceforensics, miniforensics
 
 
 @pytest.fixture(scope="session")

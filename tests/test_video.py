@@ -59,7 +59,16 @@ def test_same_frames_same_bytes(tmp_path, crf):
 def test_only_the_rate_factor_differs_from_x264_defaults(tmp_path):
     video.write_video(tmp_path / "a.mp4", clip(), 23)
     settings = (tmp_path / "a.mp4").read_bytes().split(b"options: ")[1].split(b"\0")[0].decode()
-    for expected in ("rc=crf", "crf=23.0", "subme=7", "ref=3", "bframes=3", "rc_lookahead=40", "threads=1", "keyint=250"):
+    for expected in (
+        "rc=crf",
+        "crf=23.0",
+        "subme=7",
+        "ref=3",
+        "bframes=3",
+        "rc_lookahead=40",
+        "threads=1",
+        "keyint=250",
+    ):
         assert expected in settings.split(), expected
 
 
@@ -68,7 +77,12 @@ def test_pixel_format_and_rate_reach_the_file(tmp_path, pixel_format):
     video.write_video(tmp_path / "a.mp4", clip(5), 23, fps=30, pixel_format=pixel_format)
     with av.open(str(tmp_path / "a.mp4")) as container:
         stream = container.streams.video[0]
-        assert (stream.codec_context.name, stream.pix_fmt, stream.average_rate, stream.frames) == ("h264", pixel_format, 30, 5)
+        assert (stream.codec_context.name, stream.pix_fmt, stream.average_rate, stream.frames) == (
+            "h264",
+            pixel_format,
+            30,
+            5,
+        )
 
 
 def test_bad_input_is_named(tmp_path):

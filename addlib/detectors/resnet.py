@@ -41,4 +41,6 @@ def _narrow(num_classes):
     return StagedResNet(TimmResNet(BasicBlock, [2, 2, 2, 2], num_classes=num_classes, channels=(24, 48, 96, 192)))
 
 
-BUILDERS = {name: partial(_torchvision, name) for name in ("resnet18", "resnet34", "resnet50")} | {"resnet18_narrow": _narrow}
+BUILDERS = {name: partial(_torchvision, name) for name in ("resnet18", "resnet34", "resnet50")} | {
+    "resnet18_narrow": _narrow
+}

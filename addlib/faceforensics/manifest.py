@@ -21,7 +21,18 @@ def read_manifest(out):
     path = Path(out) / MANIFEST
     if not path.is_file():
         raise FileNotFoundError(f"no {MANIFEST} in {out}; prepare it first: addlib prepare ROOT {out}")
-    text = ["split", "manipulation", "video", "ids", "quality", "status", "reason", "source_sha256", "crops_sha256", "path"]
+    text = [
+        "split",
+        "manipulation",
+        "video",
+        "ids",
+        "quality",
+        "status",
+        "reason",
+        "source_sha256",
+        "crops_sha256",
+        "path",
+    ]
     table = pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False)
     missing = [name for name in COLUMNS if name not in table]
     if missing:

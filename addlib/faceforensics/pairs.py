@@ -18,7 +18,9 @@ def flip_together(raw, compressed, *, p=0.5, generator=None):
     Raises ValueError if the shapes differ.
     """
     if raw.shape != compressed.shape:
-        raise ValueError(f"raw is {tuple(raw.shape)} and compressed {tuple(compressed.shape)}; expected crops of the same frames")
+        raise ValueError(
+            f"raw is {tuple(raw.shape)} and compressed {tuple(compressed.shape)}; expected crops of the same frames"
+        )
     chosen = torch.rand(len(raw), generator=generator, device=generator.device if generator else raw.device) < p
     chosen = chosen.to(raw.device).view(-1, 1, 1, 1)
     return torch.where(chosen, raw.flip(-1), raw), torch.where(chosen, compressed.flip(-1), compressed)
@@ -43,13 +45,21 @@ class FacePairs(Dataset):
                 raise ValueError(f"no {column} {value!r} in {out}; there are {sorted(set(table[column]) - {''})}")
         table = table[(table["split"] == split) & table["manipulation"].isin([ORIGINAL, manipulation])]
         keys = ["manipulation", "video"]
-        both = table[table["quality"] == "raw"].merge(table[table["quality"] == quality], on=keys, suffixes=("", "_compressed"), how="left")
-        usable = (both["status"] != "failed") & both["status_compressed"].isin(["ok", "short"]) & (both["crops"] == both["crops_compressed"])
+        both = table[table["quality"] == "raw"].merge(
+            table[table["quality"] == quality], on=keys, suffixes=("", "_compressed"), how="left"
+        )
+        usable = (
+            (both["status"] != "failed")
+            & both["status_compressed"].isin(["ok", "short"])
+            & (both["crops"] == both["crops_compressed"])
+        )
         left = both[~usable]
         self.left_out = [(r.manipulation, r.video, r.reason or str(r.reason_compressed)) for r in left.itertuples()]
         both = both[usable].sort_values(["label", "video"])
         if both.empty:
-            raise ValueError(f"no {manipulation} crops in both raw and {quality} for {split}; {len(left)} videos were left out: {self.left_out[:3]}")
+            raise ValueError(
+                f"no {manipulation} crops in both raw and {quality} for {split}; {len(left)} videos were left out: {self.left_out[:3]}"
+            )
         self._files = list(zip(both["path"], both["path_compressed"], strict=True))
         counts = both["crops"].to_numpy()
         self._file = np.repeat(np.arange(len(both)), counts)
@@ -63,12 +73,17 @@ class FacePairs(Dataset):
     def __getitem__(self, index):
         pair = [_crop(str(self.out / path), int(self.frames[index])) for path in self._files[self._file[index]]]
         if self.flip:
-            pair = [crops[0] for crops in flip_together(pair[0][None], pair[1][None], p=self.flip, generator=self.generator)]
+            pair = [
+                crops[0] for crops in flip_together(pair[0][None], pair[1][None], p=self.flip, generator=self.generator)
+            ]
         return pair[0], pair[1], int(self.labels[index])
 
     def arrays(self):
         """All pairs at once: raw and compressed, uint8 (N, 3, size, size) tensors, and labels (N,)."""
-        whole = [torch.from_numpy(np.concatenate([np.load(self.out / pair[side]) for pair in self._files])) for side in (0, 1)]
+        whole = [
+            torch.from_numpy(np.concatenate([np.load(self.out / pair[side]) for pair in self._files]))
+            for side in (0, 1)
+        ]
         return whole[0].permute(0, 3, 1, 2), whole[1].permute(0, 3, 1, 2), self.labels.clone()
 
 

@@ -51,13 +51,19 @@ def prepare(
     settings = {"recipe": RECIPE, "frames": frames, "size": size, "seed": seed, "upsample": upsample, "scale": scale}
     rows, jobs = [], []
     for item in videos:
-        key = {**settings, "qualities": list(qualities), "sources": {quality: _stamp(path) for quality, path in item.files.items()}}
+        key = {
+            **settings,
+            "qualities": list(qualities),
+            "sources": {quality: _stamp(path) for quality, path in item.files.items()},
+        }
         kept = _kept(_record(out, item), key, out)
         if kept is None:
             jobs.append((item, str(out), tuple(qualities), settings, key))
         rows += kept or []
     if jobs:
-        for found in map_unordered(_prepare_video, jobs, workers=workers, scheduler=scheduler, total=len(jobs), describe="videos"):
+        for found in map_unordered(
+            _prepare_video, jobs, workers=workers, scheduler=scheduler, total=len(jobs), describe="videos"
+        ):
             rows += found
     table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "split"])
     table.insert(0, "split", [splitting.split_of(ids.split("_"), assigned) or "" for ids in table["ids"]])
@@ -175,7 +181,9 @@ def _count_frames(path):
                 raise video.VideoError(f"{path} holds no video stream")
             return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
     except av.FFmpegError as error:
-        raise video.VideoError(f"{path} ({path.stat().st_size} bytes) cannot be read: {error.strerror}; fetch or make it again") from error
+        raise video.VideoError(
+            f"{path} ({path.stat().st_size} bytes) cannot be read: {error.strerror}; fetch or make it again"
+        ) from error
 
 
 def frame_order(total, manipulation, name, seed):
@@ -217,5 +225,3 @@ def _cut_quality(path, boxes, shape, total, settings):
     if number + 1 != total:
         raise video.VideoError(f"{path} has {number + 1} frames, raw has {total}: they would not stay aligned")
     return np.stack(crops)
-
-

@@ -22,14 +22,21 @@ def seeded(names, seed=0, shares=SHARES):
     index = {identity: i for i, identity in enumerate(ids)}
     links = [(index[a], index[b]) for group in names for a, b in zip(group, group[1:], strict=False)]
     rows, columns = zip(*links, strict=True) if links else ((), ())
-    count, group_of = connected_components(coo_matrix((np.ones(len(links)), (rows, columns)), shape=(len(ids), len(ids))), directed=False)
+    count, group_of = connected_components(
+        coo_matrix((np.ones(len(links)), (rows, columns)), shape=(len(ids), len(ids))), directed=False
+    )
     if count < 3:
-        raise ValueError(f"{count} groups of identities cannot make train, val and test; expected three pairs or more, or give splits=")
+        raise ValueError(
+            f"{count} groups of identities cannot make train, val and test; expected three pairs or more, or give splits="
+        )
     sizes = [max(1, round(share * count)) for share in shares[1:]]
     bounds = np.cumsum([count - sum(sizes), *sizes])
     rank = np.empty(count, int)
     rank[np.random.default_rng([seed, 1]).permutation(count)] = np.arange(count)
-    return {identity: SPLITS[int(np.searchsorted(bounds, rank[group_of[i]], side="right"))] for i, identity in enumerate(ids)}
+    return {
+        identity: SPLITS[int(np.searchsorted(bounds, rank[group_of[i]], side="right"))]
+        for i, identity in enumerate(ids)
+    }
 
 
 def official(splits):
@@ -42,18 +49,24 @@ def official(splits):
         folder = Path(splits)
         missing = [name for name in SPLITS if not (folder / f"{name}.json").is_file()]
         if missing:
-            raise FileNotFoundError(f"{folder} lacks {[f'{name}.json' for name in missing]}; it is the folder dataset/splits of FaceForensics++")
+            raise FileNotFoundError(
+                f"{folder} lacks {[f'{name}.json' for name in missing]}; it is the folder dataset/splits of FaceForensics++"
+            )
         splits = {name: json.loads((folder / f"{name}.json").read_text()) for name in SPLITS}
     if set(splits) - set(SPLITS):
         raise ValueError(f"splits are named {sorted(splits)}; expected {list(SPLITS)}")
     assigned = {}
     for split, pairs in splits.items():
         for pair in pairs:
-            if not isinstance(pair, (list, tuple)) or not all(isinstance(identity, str) and identity.isalnum() for identity in pair):
+            if not isinstance(pair, (list, tuple)) or not all(
+                isinstance(identity, str) and identity.isalnum() for identity in pair
+            ):
                 raise ValueError(f'{split} holds {pair!r}; expected pairs of identities such as ["071", "054"]')
             for identity in pair:
                 if assigned.setdefault(identity, split) != split:
-                    raise ValueError(f"identity {identity} is in {assigned[identity]} and in {split}; a split by identity has it once")
+                    raise ValueError(
+                        f"identity {identity} is in {assigned[identity]} and in {split}; a split by identity has it once"
+                    )
     return assigned
 
 

@@ -17,7 +17,9 @@ CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**23}
 def check_map(name: str, features: Tensor) -> None:
     """Raise ``ValueError`` unless ``features`` is a non-empty floating-point map (B, C, H, W)."""
     if not isinstance(features, Tensor):
-        raise ValueError(f"{name} is a {type(features).__name__}, expected a tensor (B, C, H, W); pass one stage at a time")
+        raise ValueError(
+            f"{name} is a {type(features).__name__}, expected a tensor (B, C, H, W); pass one stage at a time"
+        )
     if features.ndim != 4:
         raise ValueError(
             f"{name} has shape {tuple(features.shape)}, expected (B, C, H, W); "

@@ -195,10 +195,9 @@ class _MultiViewForm:
         attention, self.peak, self.total = attention_vectors(student, self.plan)
         target = attention_vectors(teacher, self.plan)[0]
         with torch.enable_grad():
-            self.attention = attention.requires_grad_()
-            loss = self._loss(self.attention, target)
-            (self.slopes,) = torch.autograd.grad(loss, self.attention)
-        self.attention = self.attention.detach()
+            loss = self._loss(attention.requires_grad_(), target)
+            (self.slopes,) = torch.autograd.grad(loss, attention)
+        self.attention = attention.detach()
         return loss.detach().to(working_dtype(student, teacher))
 
     def gradient(self, student: Tensor, teacher: Tensor, upstream: Tensor) -> Tensor:
@@ -217,12 +216,12 @@ def _paper_terms(
     student: Tensor, teacher: Tensor, pairs: Pairs | None, gamma: float, eta: float, margin: float
 ) -> Tensor:
     """Eq. 9 of attention vectors (B, K, bins)."""
-    loss = gamma * _distance(student, teacher)
+    loss = gamma * _SquaredDistance.apply(student, teacher).mean(1)
     if pairs is not None:
         (positive, has_positive), (negative, has_negative) = (_pick(teacher, index) for index in pairs)
         # A pair for every view may be missing for some views only: the mean is over those that have one.
-        loss = loss + eta * _mean_over_views(_squares(student, positive), has_positive)
-        gap = margin - _mean_over_views(_squares(student, negative), has_negative)
+        loss = loss + eta * _mean_over_views(_SquaredDistance.apply(student, positive), has_positive)
+        gap = margin - _mean_over_views(_SquaredDistance.apply(student, negative), has_negative)
         loss = loss + eta * gap.clamp(min=0) * has_negative.any(1)
     return loss.mean()
 
@@ -231,26 +230,80 @@ def _published_terms(
     student: Tensor, teacher: Tensor, pairs: Pairs | None, gamma: float, eta: float, margin: float
 ) -> Tensor:
     """Eq. 9 as the published code has it: a pair and a hinge for every view, in both directions."""
-    loss = gamma * _distance(student, teacher)
+    loss = gamma * _SquaredDistance.apply(student, teacher).mean(1)
     if pairs is not None:
         for way, (anchor, partner) in enumerate([(student, teacher), (teacher, student)]):
             (positive, has_positive), (negative, has_negative) = (_pick(partner, index[:, way]) for index in pairs)
-            attract = _squares(anchor, positive) * has_positive
-            repel = (margin - _squares(anchor, negative)).clamp(min=0) * has_negative
+            attract = _SquaredDistance.apply(anchor, positive) * has_positive
+            repel = (margin - _SquaredDistance.apply(anchor, negative)).clamp(min=0) * has_negative
             loss = loss + eta * (attract + repel).mean(1)
     return loss.mean()
 
 
-def _squares(first: Tensor, second: Tensor) -> Tensor:
-    """Sum over bins of squared differences: (B, K)."""
-    return _SquaredDistance.apply(first, second)
-
-
-def _distance(first: Tensor, second: Tensor) -> Tensor:
-    """D of the module's docstring: (B,)."""
-    return _squares(first, second).mean(1)
-
-
 def _mean_over_views(values: Tensor, valid: Tensor) -> Tensor:
     """Mean over the views that have a pair, 0 where none has: (B,)."""
-    return (values * valid).sum(1) / valid.sum(1).clamp(min=1) * (values.shape[1] / max(values.shape[1], 1))
+    return (values * valid).sum(1) / valid.sum(1).clamp(min=1)
+
+
+def _pick(vectors: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Attention vectors (B, K, bins) of the partners ``index``, (B,) or (K, B), and whether there is one, (B, K)."""
+    batch, views = vectors.shape[:2]
+    index = index.expand(views, batch)
+    valid = (index >= 0).t()
+    index = index.clamp(min=0)
+    if vectors.requires_grad:
+        # As a product with a matrix of ones and zeros, because the gradient of indexing adds up in no fixed order. In
+        # float64, where the product is exact under every precision setting.
+        chosen = nn.functional.one_hot(index, batch).double()
+        picked = torch.bmm(chosen, vectors.transpose(0, 1).double()).transpose(0, 1).to(vectors.dtype)
+    else:
+        picked = vectors[index.t(), torch.arange(views, device=index.device)]
+    return picked, valid
+
+
+class _SquaredDistance(torch.autograd.Function):
+    """Sum over the last axis of (first - second)^2, saving its arguments only."""
+
+    @staticmethod
+    def forward(ctx, first: Tensor, second: Tensor) -> Tensor:
+        ctx.save_for_backward(first, second)
+        return torch.sub(first, second).square_().sum(-1)
+
+    @staticmethod
+    def backward(ctx, upstream: Tensor):
+        first, second = ctx.saved_tensors
+        slope = (first - second) * (2 * upstream).unsqueeze(-1)
+        return slope, -slope if ctx.needs_input_grad[1] else None
+
+
+def _check_labels(labels: Tensor, batch: int, device: torch.device) -> Tensor:
+    if not isinstance(labels, Tensor) or labels.shape != (batch,):
+        received = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
+        raise ValueError(
+            f"labels are {received}, expected a tensor ({batch},), one class for each map; "
+            "take .argmax(1) of one-hot labels"
+        )
+    return labels.to(device)
+
+
+def _check_pairs(pairs: Pairs, batch: int, views: int, variant: str, device: torch.device) -> Pairs:
+    shapes = [(batch,), (views, batch)] if variant == "paper" else [(views, 2, batch)]
+    expected = " or ".join(map(str, shapes))
+    if not isinstance(pairs, tuple | list) or len(pairs) != 2:
+        raise ValueError(f"pairs are a {type(pairs).__name__}, expected (same, other), two tensors of shape {expected}")
+    checked = []
+    for name, index in zip(("same", "other"), pairs, strict=True):
+        if not isinstance(index, Tensor) or index.is_floating_point() or index.dtype == torch.bool:
+            kind = index.dtype if isinstance(index, Tensor) else type(index).__name__
+            raise ValueError(f"pairs: {name} is {kind}, expected integer indices into the batch")
+        if tuple(index.shape) not in shapes:
+            raise ValueError(
+                f"pairs: {name} has shape {tuple(index.shape)}, expected {expected} for variant={variant!r}"
+            )
+        if int(index.min()) < -1 or int(index.max()) >= batch:
+            raise ValueError(
+                f"pairs: {name} holds {int(index.min())} to {int(index.max())}, expected indices from 0 to {batch - 1}, "
+                "or -1 for no partner"
+            )
+        checked.append(index.to(device, torch.int64))
+    return checked[0], checked[1]

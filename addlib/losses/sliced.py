@@ -82,12 +82,15 @@ def project_grid(shape: Sequence[int], directions: Tensor, *, coordinates: str =
         ValueError: directions are not (K, 3) with unit rows, the shape is not three positive numbers, or
             ``coordinates`` is unknown.
     """
-    directions = _check_directions(directions)
     check_choice("coordinates", coordinates, COORDINATES)
+    theta = check_directions(directions).double()
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"shape is {tuple(shape)}, expected (C, H, W), each at least 1; leave the batch axis out")
-    c, x, y = (_axis(size, coordinates, directions.device) for size in shape)
-    theta = directions.double()
+    return _project(shape, theta, coordinates)
+
+
+def _project(shape: Sequence[int], theta: Tensor, coordinates: str) -> Tensor:
+    c, x, y = (_axis(size, coordinates, theta.device) for size in shape)
     plane = theta[:, 1, None, None] * x[:, None] + theta[:, 2, None, None] * y
     return (theta[:, 0, None] * c)[:, :, None, None] + plane[:, None]
 
@@ -181,7 +184,7 @@ def sliced_wasserstein(
     check_choice("reduction", reduction, ("mean", "none"))
     if p not in (1, 2):
         raise ValueError(f"p is {p!r}, expected 1 or 2")
-    projections = project_grid(first.shape[1:], directions.to(first.device), coordinates=coordinates).flatten(1)
+    projections = project_grid(first.shape[1:], directions, coordinates=coordinates).to(first.device).flatten(1)
     masses = [_mass(features.flatten(1).double()) for features in (first, second)]
     costs = []
     for view in projections:
@@ -227,34 +230,40 @@ class SlicePlan(NamedTuple):
     def per_element(self) -> Tensor:
         """(N, K): the bin of every element in every view, counted through all views."""
         views = torch.arange(len(self.bins), dtype=torch.int32, device=self.bins.device)
-        return self.bins.t().to(torch.int32, memory_format=torch.contiguous_format).add_(views * self.count)
+        return torch.add(self.bins, views[:, None] * self.count).t().contiguous()
 
 
 def plan_slices(
     shape: Sequence[int], directions: Tensor, bins: int, coordinates: str, device: torch.device
 ) -> SlicePlan:
     """Bins of a grid (C, H, W) and the elements in the order of their bins."""
-    projections = project_grid(shape, directions.to(device), coordinates=coordinates).flatten(1)
-    index = _bins(projections, bins)
+    index = _bins(_project(shape, check_directions(directions).to(device).double(), coordinates).flatten(1), bins)
+    views, elements = index.shape
     if device.type == "cpu":
         # NumPy's stable sort of small integers is a counting sort, some thirty times as fast as torch's.
         order = torch.from_numpy(np.argsort(index.numpy(), axis=1, kind="stable"))
+        counts = _counts(index, bins)
+        offsets = counts.cumsum(0).sub_(counts)
     else:
-        order = torch.sort(index, dim=1, stable=True).indices
-    counts = _counts(index, bins)
-    return SlicePlan(index, order.reshape(-1), counts.cumsum(0).sub_(counts), bins)
+        sorted_index, order = torch.sort(index, dim=1, stable=True)
+        edges = torch.arange(bins, device=device, dtype=torch.int32).expand(views, -1).contiguous()
+        offsets = torch.searchsorted(sorted_index.int(), edges)
+        offsets = (offsets + torch.arange(views, device=device)[:, None] * elements).reshape(-1)
+    return SlicePlan(index, order.reshape(-1), offsets, bins)
 
 
-def plan_raster(shape: Sequence[int], directions: Tensor, bins: int, coordinates: str, device: torch.device) -> SlicePlan:
+def plan_raster(
+    shape: Sequence[int], directions: Tensor, bins: int, coordinates: str, device: torch.device
+) -> SlicePlan:
     """Bins as in the published code: as many elements in each as :func:`plan_slices` has, but in raster order.
 
     The published code sorts the projections to find how many of them lie below each edge, and then cuts the mass in
     its raster (c, x, y) order at these counts (one further, the element at the cut included); the direction decides
     how much goes into a bin but not which elements. It also drops the last bin; that is left to the caller.
     """
-    projections = project_grid(shape, directions.to(device), coordinates=coordinates).flatten(1)
-    views, elements = projections.shape
-    counts = _counts(_bins(projections, bins), bins).view(views, bins)
+    index = _bins(_project(shape, check_directions(directions).to(device).double(), coordinates).flatten(1), bins)
+    views, elements = index.shape
+    counts = _counts(index, bins).view(views, bins)
     cuts = (counts.cumsum(1)[:, :-1] + 1).clamp_(max=elements)
     raster = torch.arange(elements, device=device).expand(views, -1).contiguous()
     index = torch.searchsorted(cuts.contiguous(), raster, right=True, out_int32=True)
@@ -298,15 +307,18 @@ def attention_gradient(
     rows = slopes.flatten(1)
     per_element = plan.per_element()
     gradient = torch.empty_like(features)
+    direct = features.dtype == dtype and gradient.is_contiguous()
     for part in _row_chunks(features):
-        chunk = features[part]
-        # Here and below the batch is the last axis, so that a number for each sample is a row.
-        result = functional.embedding_bag(per_element, rows[part].t().contiguous(), mode="sum")
-        result = result.sub_(mean[part]).mul_(scale[part]).t().contiguous().view(chunk.shape)
-        result.mul_(chunk.to(dtype)).div_(peak[part, None, None, None])
+        chunk = features[part].to(dtype).flatten(1)
+        # Here the batch is the last axis, so that a number for each sample is a row.
+        spread = functional.embedding_bag(per_element, rows[part].t().contiguous(), mode="sum")
+        spread.sub_(mean[part]).mul_(scale[part])
+        result = gradient[part].flatten(1) if direct else torch.empty_like(chunk)
+        result.copy_(spread.t()).mul_(chunk).div_(peak[part, None])
         if half:  # the scale of the loss after saturating, so that GradScaler still sees it overflow
-            result = to_range(result, features.dtype).mul_(upstream)
-        gradient[part] = result
+            to_range(result, features.dtype).mul_(upstream)
+        if not direct:
+            gradient[part] = result.view_as(features[part])
     return gradient
 
 
@@ -398,7 +410,7 @@ def _row_chunks(features: Tensor) -> list[slice]:
     return chunks(len(features), features[0].numel(), features.device, largest=largest)
 
 
-def _check_directions(directions: Tensor) -> Tensor:
+def check_directions(directions: Tensor) -> Tensor:
     if not isinstance(directions, Tensor) or directions.ndim != 2 or directions.shape[1] != 3 or len(directions) < 1:
         received = tuple(directions.shape) if isinstance(directions, Tensor) else type(directions).__name__
         raise ValueError(f"directions are {received}, expected a tensor (K, 3); random_directions(K) draws them")

@@ -17,7 +17,10 @@ X = (_columns - CENTRE[0]) / UNIT
 Y = (_rows - CENTRE[1]) / UNIT
 
 # Rows and columns of the canonical drawing that hold the face without hair and ears; manipulations work on this part only.
-FACE = (slice(int(CENTRE[1] - 1.0 * UNIT), int(CENTRE[1] + 1.78 * UNIT)), slice(int(CENTRE[0] - 1.1 * UNIT), int(CENTRE[0] + 1.1 * UNIT)))
+FACE = (
+    slice(int(CENTRE[1] - 1.0 * UNIT), int(CENTRE[1] + 1.78 * UNIT)),
+    slice(int(CENTRE[0] - 1.1 * UNIT), int(CENTRE[0] + 1.1 * UNIT)),
+)
 
 
 def smoothstep(start, stop, values):

@@ -29,8 +29,14 @@ def draw_eyes(skin, person, pose):
         iris = (1 - smoothstep(0.85, 1.05, radius))[..., None]
         pupil = (1 - smoothstep(0.35, 0.48, radius))[..., None]
         rays = 0.12 * np.sin(13 * np.arctan2(yi, xi) + person.traits.key[1])
-        white = np.array([0.70, 0.67, 0.64], np.float32) * (1 - 0.35 * (x / width) ** 2 - 0.30 * smoothstep(0.03, -0.02, y - upper))[..., None]
-        colour = person.traits.iris * (1 + rays - 0.5 * smoothstep(0.75, 0.95, radius) + 0.3 * smoothstep(0.3, 0.8, radius))[..., None]
+        white = (
+            np.array([0.70, 0.67, 0.64], np.float32)
+            * (1 - 0.35 * (x / width) ** 2 - 0.30 * smoothstep(0.03, -0.02, y - upper))[..., None]
+        )
+        colour = (
+            person.traits.iris
+            * (1 + rays - 0.5 * smoothstep(0.75, 0.95, radius) + 0.3 * smoothstep(0.3, 0.8, radius))[..., None]
+        )
         eye = white * (1 - iris) + colour * iris
         eye = eye * (1 - pupil) + 0.03 * pupil
         glint = 0.85 * np.exp(-(((xi - 0.02) ** 2 + (yi + 0.03) ** 2) / 0.014**2))[..., None]
@@ -39,7 +45,11 @@ def draw_eyes(skin, person, pose):
         patch *= (1 - 0.35 * np.exp(-(((y + 1.45 * height) / 0.022) ** 2)) * oval)[..., None]  # fold of the lid
         cover = opening[..., None]
         patch[:] = patch * (1 - cover) + eye * cover
-        lashes = (0.85 * np.exp(-(((y - upper) / 0.020) ** 2)) + 0.3 * np.exp(-(((y - lower) / 0.015) ** 2))) * (oval > 0.02) * np.minimum(1, 4 * oval)
+        lashes = (
+            (0.85 * np.exp(-(((y - upper) / 0.020) ** 2)) + 0.3 * np.exp(-(((y - lower) / 0.015) ** 2)))
+            * (oval > 0.02)
+            * np.minimum(1, 4 * oval)
+        )
         patch *= (1 - np.clip(lashes, 0, 0.9))[..., None]
 
 
@@ -56,15 +66,26 @@ def draw_mouth(skin, person, pose):
     upper = top - s["upper_lip"] * oval**0.7 * (1 - 0.25 * np.exp(-((x / 0.06) ** 2)))
     lower = bottom + s["lower_lip"] * oval**0.8
     lips = 0.9 * (smoothstep(-0.015, 0.015, y - upper) * smoothstep(-0.015, 0.015, lower - y) * inside)[..., None]
-    gap = (smoothstep(-0.012, 0.012, y - top) * smoothstep(-0.012, 0.012, bottom - y) * inside * min(1, 40 * pose.mouth_open))[..., None]
+    gap = (
+        smoothstep(-0.012, 0.012, y - top)
+        * smoothstep(-0.012, 0.012, bottom - y)
+        * inside
+        * min(1, 40 * pose.mouth_open)
+    )[..., None]
     red = np.array([0.62, 0.30, 0.30], np.float32) * (0.45 + 0.75 * person.skin.mean())
-    shade = 1 - 0.22 * smoothstep(0.02, -0.03, y - top) + 0.10 * np.exp(-(((y - bottom - 0.4 * s["lower_lip"]) / 0.03) ** 2))
+    shade = (
+        1
+        - 0.22 * smoothstep(0.02, -0.03, y - top)
+        + 0.10 * np.exp(-(((y - bottom - 0.4 * s["lower_lip"]) / 0.03) ** 2))
+    )
     shade = shade * (1 + 0.06 * np.sin(110 * x + 7 * np.sin(person.traits.key[1])))
     colour = (person.skin * (1 - s["lip_red"]) * 0.86 + red * s["lip_red"]) * shade[..., None]
     patch = skin[window]
     patch[:] = patch * (1 - lips) + colour * lips
     teeth = (smoothstep(0, 0.02, y - top) * smoothstep(0, 0.02, top + 0.10 - y) * (np.abs(x) < 0.8 * width))[..., None]
-    enamel = np.array([0.76, 0.73, 0.66], np.float32) * (1 - 0.25 * np.exp(-((((12 * x) % 1 - 0.5) / 0.08) ** 2)))[..., None]
+    enamel = (
+        np.array([0.76, 0.73, 0.66], np.float32) * (1 - 0.25 * np.exp(-((((12 * x) % 1 - 0.5) / 0.08) ** 2)))[..., None]
+    )
     hollow = np.array([0.14, 0.05, 0.05], np.float32) * (1 - teeth) + 0.85 * enamel * teeth
     patch[:] = patch * (1 - gap) + hollow * gap
     line = np.exp(-(((y - (top + bottom) / 2) / 0.018) ** 2)) * inside * (1 - min(1, 25 * pose.mouth_open)) * oval**0.3

@@ -44,7 +44,12 @@ def mask_box(mask):
     if width == 0:
         return None
     rows, columns = mask.shape
-    return max(0, x - BOX_MARGIN), max(0, y - BOX_MARGIN), min(columns, x + width + BOX_MARGIN), min(rows, y + height + BOX_MARGIN)
+    return (
+        max(0, x - BOX_MARGIN),
+        max(0, y - BOX_MARGIN),
+        min(columns, x + width + BOX_MARGIN),
+        min(rows, y + height + BOX_MARGIN),
+    )
 
 
 def _cut(array, box):
@@ -174,9 +179,18 @@ class FaceSwap(Manipulation):
             return None
         if self.texture is None:
             light = (0.85 * shot.pose.light + 0.15 * shot.source_pose.light).astype(np.float32)
-            face = shade_face(self.source, replace(shot.source_pose, light=light, key=shot.pose.key, ambient=shot.pose.ambient, tint=shot.pose.tint))
+            face = shade_face(
+                self.source,
+                replace(
+                    shot.source_pose, light=light, key=shot.pose.key, ambient=shot.pose.ambient, tint=shot.pose.tint
+                ),
+            )
             height, width = (round(side * self.texture_scale) for side in face.shape[:2])
-            self.texture = cv2.resize(cv2.resize(face, (width, height), interpolation=cv2.INTER_LINEAR), face.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+            self.texture = cv2.resize(
+                cv2.resize(face, (width, height), interpolation=cv2.INTER_LINEAR),
+                face.shape[1::-1],
+                interpolation=cv2.INTER_LINEAR,
+            )
         dx, dy, turn = self.rng.normal(0, [self.jitter, self.jitter, 0.004])
         pose = replace(shot.pose, x=shot.pose.x + dx, y=shot.pose.y + dy, roll=shot.pose.roll + turn)
         patch = blur(_render(self.texture, self.source.turn(pose, box), cv2.INTER_LINEAR), shot.lens)
@@ -204,7 +218,9 @@ class FaceShifter(Manipulation):
         patch = fill_membrane(match_colour(patch, real, mask, 0.8), real, mask, 12)
         smooth = blur(patch, 1.0)
         patch = smooth + self.detail * (patch - smooth)
-        return Forgery(box, patch * overlap_grid(box, self.strength * self.two, self.strength * self.four)[..., None], mask)
+        return Forgery(
+            box, patch * overlap_grid(box, self.strength * self.two, self.strength * self.four)[..., None], mask
+        )
 
 
 class NeuralTextures(Manipulation):

@@ -21,9 +21,18 @@ TRAITS = {
     "fringe": (-0.35, 0.35), "parting": (-0.55, 0.55), "cheek": (0.02, 0.12), "pores": (0.020, 0.050), "freckles": (0.0, 1.0),
     "wrinkles": (0.0, 0.05), "stubble": (0.0, 1.0), "gloss": (0.01, 0.05), "age": (0.0, 1.0),
 }  # fmt: skip
-SKIN = np.array([[0.93, 0.76, 0.67], [0.85, 0.65, 0.53], [0.70, 0.50, 0.38], [0.50, 0.33, 0.24], [0.33, 0.21, 0.16]], np.float32)
+SKIN = np.array(
+    [[0.93, 0.76, 0.67], [0.85, 0.65, 0.53], [0.70, 0.50, 0.38], [0.50, 0.33, 0.24], [0.33, 0.21, 0.16]], np.float32
+)
 HAIR = np.array(
-    [[0.06, 0.05, 0.05], [0.16, 0.10, 0.07], [0.30, 0.19, 0.11], [0.55, 0.40, 0.22], [0.48, 0.22, 0.10], [0.55, 0.54, 0.53]],
+    [
+        [0.06, 0.05, 0.05],
+        [0.16, 0.10, 0.07],
+        [0.30, 0.19, 0.11],
+        [0.55, 0.40, 0.22],
+        [0.48, 0.22, 0.10],
+        [0.55, 0.54, 0.53],
+    ],
     np.float32,
 )
 IRIS = np.array([[0.20, 0.12, 0.07], [0.35, 0.24, 0.12], [0.25, 0.38, 0.45], [0.32, 0.40, 0.28]], np.float32)
@@ -56,7 +65,15 @@ def draw_traits(seed, number):
 def blend_traits(source, target, shape=0.7, tone=0.5):
     """Traits between two people: ``shape`` and ``tone`` are the source's share; textures and colours are the source's."""
     mixed = {name: shape * source.shape[name] + (1 - shape) * target.shape[name] for name in source.shape}
-    return Traits(source.key, mixed, tone * source.tone + (1 - tone) * target.tone, source.hair, source.iris, source.shirt, source.long_hair)
+    return Traits(
+        source.key,
+        mixed,
+        tone * source.tone + (1 - tone) * target.tone,
+        source.hair,
+        source.iris,
+        source.shirt,
+        source.long_hair,
+    )
 
 
 def _skin_colour(tone, rng):
@@ -88,7 +105,10 @@ class Person:
         self._paint_body(rng)
         self._regions()
         self.depth = blur(
-            (0.95 * np.sqrt(np.clip(1.35 - np.abs(X / 1.1) ** 2 - np.abs(Y / 1.7) ** 2, 0, 1.5)) + 0.7 * nose).astype(np.float32), 3
+            (0.95 * np.sqrt(np.clip(1.35 - np.abs(X / 1.1) ** 2 - np.abs(Y / 1.7) ** 2, 0, 1.5)) + 0.7 * nose).astype(
+                np.float32
+            ),
+            3,
         )
 
     def _outline(self):
@@ -100,7 +120,9 @@ class Person:
 
     def _relief(self, rng):
         s = self.shape
-        bridge = smoothstep(-0.25, s["nose_length"] - 0.1, Y) * (1 - smoothstep(s["nose_length"] - 0.06, s["nose_length"] + 0.10, Y))
+        bridge = smoothstep(-0.25, s["nose_length"] - 0.1, Y) * (
+            1 - smoothstep(s["nose_length"] - 0.06, s["nose_length"] + 0.10, Y)
+        )
         spread = s["nose_width"] * (0.55 + 0.45 * smoothstep(0.1, 0.6, Y))
         nose = s["nose_height"] * bridge * np.exp(-((X / spread) ** 2))
         height = 0.95 * np.sqrt(np.clip(1.02 - self.radius, 0, 1))
@@ -108,8 +130,14 @@ class Person:
             eye = side * s["eye_x"]
             nose = nose + 0.09 * bump(side * s["nose_width"] * 1.05, s["nose_length"] - 0.04, 0.085, 0.085)
             height += 0.07 * bump(eye, 0, 0.17, 0.09) - 0.12 * bump(eye, -0.02, 0.27, 0.15)
-            height += 0.06 * bump(eye, s["brow_y"] + 0.02, 0.33, 0.10) + s["cheek"] * bump(side * 0.55, 0.42, 0.28, 0.25)
-        self.fold = np.exp(-(((np.abs(X) - (0.27 + 0.30 * (Y - 0.65))) / 0.045) ** 2)) * smoothstep(0.58, 0.75, Y) * (1 - smoothstep(1.0, 1.15, Y))
+            height += 0.06 * bump(eye, s["brow_y"] + 0.02, 0.33, 0.10) + s["cheek"] * bump(
+                side * 0.55, 0.42, 0.28, 0.25
+            )
+        self.fold = (
+            np.exp(-(((np.abs(X) - (0.27 + 0.30 * (Y - 0.65))) / 0.045) ** 2))
+            * smoothstep(0.58, 0.75, Y)
+            * (1 - smoothstep(1.0, 1.15, Y))
+        )
         height += nose + 0.06 * bump(0, s["mouth_y"], 0.34, 0.16) - 0.05 * bump(0, s["mouth_y"] + 0.2, 0.25, 0.07)
         height += 0.08 * bump(0, s["chin"] - 0.16, 0.25, 0.16) - 0.025 * s["age"] * self.fold
         height = blur((height * UNIT).astype(np.float32), 1.4)
@@ -117,7 +145,9 @@ class Person:
         lines = blur(band_noise(rng, 0.8, 3.0), 5.0, 0.6)
         creased = np.clip(smoothstep(-0.35, -0.5, Y) + bump(-0.75, 0.05, 0.2, 0.2) + bump(0.75, 0.05, 0.2, 0.2), 0, 1)
         rough = 0.5 + 0.5 * smoothstep(0.25, 0.6, np.abs(Y - 0.1))
-        height = height + 1.8 * s["pores"] * pores * rough + 5.0 * s["wrinkles"] * s["age"] * lines / lines.std() * creased
+        height = (
+            height + 1.8 * s["pores"] * pores * rough + 5.0 * s["wrinkles"] * s["age"] * lines / lines.std() * creased
+        )
         slope_y, slope_x = np.gradient(height.astype(np.float32))
         norm = 1 / np.sqrt(slope_x * slope_x + slope_y * slope_y + 1)
         self.normal = (-slope_x * norm, -slope_y * norm, norm)
@@ -128,17 +158,39 @@ class Person:
         skin = np.ones((SIZE, SIZE, 3), np.float32) * self.skin
         skin *= (1 + 0.035 * band_noise(rng, 9, 30))[..., None]
         skin *= 1 + (0.02 * band_noise(rng, 3, 8))[..., None] * np.array([0.6, 1, 1.1], np.float32)
-        blush = 0.8 * bump(0, s["nose_length"] - 0.08, 0.16, 0.14) + sum(bump(side * 0.55, 0.45, 0.3, 0.28) for side in (-1, 1))
+        blush = 0.8 * bump(0, s["nose_length"] - 0.08, 0.16, 0.14) + sum(
+            bump(side * 0.55, 0.45, 0.3, 0.28) for side in (-1, 1)
+        )
         skin *= 1 - (0.5 * blush)[..., None] * np.array([0, 0.13, 0.13], np.float32)
         skin *= (1 + 1.1 * s["pores"] * band_noise(rng, 0.5, 1.5))[..., None]
         spots = np.zeros((SIZE, SIZE), np.float32)
         for _ in range(int(260 * max(0.0, s["freckles"] - 0.45))):
             radius, strength = rng.uniform(0.4, 1.2), rng.uniform(0.1, 0.4)
-            cv2.circle(spots, pixel(rng.normal(0, 0.5), rng.normal(0.3, 0.4)), int(radius * 16), float(strength), -1, cv2.LINE_AA, 4)
+            cv2.circle(
+                spots,
+                pixel(rng.normal(0, 0.5), rng.normal(0.3, 0.4)),
+                int(radius * 16),
+                float(strength),
+                -1,
+                cv2.LINE_AA,
+                4,
+            )
         for _ in range(rng.integers(0, 5)):
-            cv2.circle(spots, pixel(rng.uniform(-0.8, 0.8), rng.uniform(-0.6, 1.2)), int(rng.uniform(1, 2) * 16), 0.6, -1, cv2.LINE_AA, 4)
+            cv2.circle(
+                spots,
+                pixel(rng.uniform(-0.8, 0.8), rng.uniform(-0.6, 1.2)),
+                int(rng.uniform(1, 2) * 16),
+                0.6,
+                -1,
+                cv2.LINE_AA,
+                4,
+            )
         skin *= 1 - 0.8 * spots[..., None] * np.array([0.6, 0.8, 0.9], np.float32)
-        beard = smoothstep(0.72, 0.95, Y) * (1 - bump(0, s["mouth_y"], s["mouth_width"], 0.12)) * smoothstep(0, 0.25, np.abs(X) + (Y - 0.75))
+        beard = (
+            smoothstep(0.72, 0.95, Y)
+            * (1 - bump(0, s["mouth_y"], s["mouth_width"], 0.12))
+            * smoothstep(0, 0.25, np.abs(X) + (Y - 0.75))
+        )
         bristles = np.clip(0.5 * band_noise(rng, 0.5, 1.1) + 0.45, 0, 1.2)
         cover = np.clip(1.4 * max(0.0, s["stubble"] - 0.45) * beard * bristles, 0, 0.85)[..., None].astype(np.float32)
         skin = skin * (1 - cover) + cover * self.traits.hair * 0.8
@@ -153,12 +205,21 @@ class Person:
             for _ in range(110):
                 t = rng.uniform(-1, 1)
                 x = side * (s["eye_x"] + 0.02 + t * s["brow_width"])
-                y = s["brow_y"] - s["brow_arch"] * (1 - t * t) + 0.03 * max(0, t) + rng.normal(0, 0.55 * s["brow_thickness"])
+                y = (
+                    s["brow_y"]
+                    - s["brow_arch"] * (1 - t * t)
+                    + 0.03 * max(0, t)
+                    + rng.normal(0, 0.55 * s["brow_thickness"])
+                )
                 dx, dy = side * rng.uniform(0.04, 0.09), rng.uniform(-0.05, 0) + 0.05 * max(0, t)
                 cv2.line(brows, pixel(x, y), pixel(x + dx, y + dy), float(rng.uniform(0.5, 1)), 1, cv2.LINE_AA, 4)
             t = np.clip((side * X - s["eye_x"] - 0.02) / s["brow_width"], -1.3, 1.3)
             middle = s["brow_y"] - s["brow_arch"] * (1 - t * t) + 0.03 * np.maximum(0, t)
-            base = np.exp(-(((Y - middle) / s["brow_thickness"]) ** 2)) * (1 - smoothstep(0.8, 1.15, np.abs(t))) * (side * X > 0)
+            base = (
+                np.exp(-(((Y - middle) / s["brow_thickness"]) ** 2))
+                * (1 - smoothstep(0.8, 1.15, np.abs(t)))
+                * (side * X > 0)
+            )
             brows = np.maximum(brows, 0.65 * base.astype(np.float32))
         return brows * s["brow_density"]
 
@@ -168,11 +229,17 @@ class Person:
         light = np.ones((SIZE, SIZE), np.float32)
         for side in (-1, 1):
             eye = side * s["eye_x"]
-            light -= 0.22 * bump(side * (s["eye_x"] - 0.06), -0.06, 0.24, 0.10) + 0.10 * bump(side * 0.24, 0.12, 0.1, 0.16)
+            light -= 0.22 * bump(side * (s["eye_x"] - 0.06), -0.06, 0.24, 0.10) + 0.10 * bump(
+                side * 0.24, 0.12, 0.1, 0.16
+            )
             light -= 0.50 * bump(side * 0.6 * s["nose_width"], s["nose_length"] + 0.015, 0.05, 0.03)
             light -= 0.15 * bump(side * 1.45 * s["nose_width"], s["nose_length"] - 0.02, 0.05, 0.10)
             light -= 0.10 * s["age"] * bump(eye, 0.14, 0.2, 0.04)
-        light -= 0.10 * s["age"] * self.fold + 0.16 * bump(0, s["nose_length"] + 0.09, 0.2, 0.06) + 0.16 * bump(0, s["mouth_y"] + 0.2, 0.2, 0.05)
+        light -= (
+            0.10 * s["age"] * self.fold
+            + 0.16 * bump(0, s["nose_length"] + 0.09, 0.2, 0.06)
+            + 0.16 * bump(0, s["mouth_y"] + 0.2, 0.2, 0.05)
+        )
         return light * (1 - 0.30 * smoothstep(0.75, 1.0, self.radius))
 
     def _paint_hair_and_ears(self, rng):
@@ -186,7 +253,12 @@ class Person:
         self.ear_colour = (self.skin * 0.85 * ear_light[..., None]).astype(np.float32)
         wavy = band_noise(rng, 5, 14)
         tufts = blur(band_noise(rng, 1.0, 4.0), 0.8, 4.0)  # upright streaks: the fringe ends in strands, not in a line
-        self.hairline = s["hairline"] + (0.32 + 0.2 * s["fringe"]) * X**2 + s["fringe"] * 0.35 * X + 0.9 * smoothstep(0.78, 1.0, np.abs(X))
+        self.hairline = (
+            s["hairline"]
+            + (0.32 + 0.2 * s["fringe"]) * X**2
+            + s["fringe"] * 0.35 * X
+            + 0.9 * smoothstep(0.78, 1.0, np.abs(X))
+        )
         self.hairline = self.hairline + 0.035 * wavy + 0.05 * tufts / tufts.std()
         skull = np.abs(X / (1.12 * s["width"])) ** 2.4 + np.abs((Y + 0.1) / 1.5) ** 2.4 + 0.03 * wavy
         hair = (1 - smoothstep(0.97, 1.03, skull)) * (1 - smoothstep(-0.04, 0.04, Y - self.hairline))
@@ -196,9 +268,16 @@ class Person:
         strands = blur(band_noise(rng, 0.6, 3, (128, 1024)), 0.6, 14)
         strands /= strands.std()
         strand = cv2.remap(
-            strands, ((angle / np.pi * 0.5 + 0.5) * 1000 + 9 * wavy * 0.3).astype(np.float32), (distance * 40 % 127).astype(np.float32), cv2.INTER_LINEAR
+            strands,
+            ((angle / np.pi * 0.5 + 0.5) * 1000 + 9 * wavy * 0.3).astype(np.float32),
+            (distance * 40 % 127).astype(np.float32),
+            cv2.INTER_LINEAR,
         )
-        sheen = 0.62 + 0.35 * np.exp(-(((distance - 1.05) / 0.22) ** 2)) - 0.25 * np.exp(-(((self.hairline - Y) / 0.05) ** 2))
+        sheen = (
+            0.62
+            + 0.35 * np.exp(-(((distance - 1.05) / 0.22) ** 2))
+            - 0.25 * np.exp(-(((self.hairline - Y) / 0.05) ** 2))
+        )
         self.hair_colour = (self.traits.hair * np.clip(sheen + 0.26 * strand, 0.12, 2)[..., None]).astype(np.float32)
         self.hair = hair[..., None].astype(np.float32)
         self.alpha = np.clip(self.face[..., 0] + ears + hair, 0, 1).astype(np.float32)
@@ -218,7 +297,11 @@ class Person:
         body = body * (1 - shirt[..., None]) + self.traits.shirt * (shade * (1 + cloth))[..., None] * shirt[..., None]
         cover = np.maximum(neck, shirt)
         if self.traits.long_hair:
-            locks = (1 - smoothstep(0.95, 1.05, (np.abs(X) + 0.05 * wavy) / 1.14)) * (Y > -0.4) * (1 - smoothstep(1.45, 1.85, Y + 0.5 * X**2 + 0.1 * wavy))
+            locks = (
+                (1 - smoothstep(0.95, 1.05, (np.abs(X) + 0.05 * wavy) / 1.14))
+                * (Y > -0.4)
+                * (1 - smoothstep(1.45, 1.85, Y + 0.5 * X**2 + 0.1 * wavy))
+            )
             behind = (locks * (1 - neck))[..., None]
             body = body * (1 - behind) + 0.7 * self.hair_colour * behind
             cover = np.maximum(cover, locks)
@@ -246,9 +329,16 @@ class Person:
         sin_pitch, cos_pitch = np.float32(np.sin(pose.pitch)), np.float32(np.cos(pose.pitch))
         x, y = seen_x, seen_y
         for _ in range(2):  # fixed point: the depth at the point that is being looked for
-            depth = cv2.remap(self.depth, x * np.float32(UNIT) + np.float32(CENTRE[0]), y * np.float32(UNIT) + np.float32(CENTRE[1]), cv2.INTER_LINEAR)
+            depth = cv2.remap(
+                self.depth,
+                x * np.float32(UNIT) + np.float32(CENTRE[0]),
+                y * np.float32(UNIT) + np.float32(CENTRE[1]),
+                cv2.INTER_LINEAR,
+            )
             depth -= np.float32(0.45)
             x, y = (seen_x - depth * sin_yaw) / cos_yaw, (seen_y + depth * sin_pitch) / cos_pitch
         mouth = np.float32(self.shape["mouth_y"])
-        y = y - np.float32(0.55 * pose.mouth_open) * smoothstep(mouth + 0.12, mouth + 0.4, y) * (1 - smoothstep(1.7, 2.0, y))
+        y = y - np.float32(0.55 * pose.mouth_open) * smoothstep(mouth + 0.12, mouth + 0.4, y) * (
+            1 - smoothstep(1.7, 2.0, y)
+        )
         return (x * UNIT + CENTRE[0]).astype(np.float32), (y * UNIT + CENTRE[1]).astype(np.float32)

@@ -70,7 +70,10 @@ def background(seed, number):
 def compose(person, pose, room, maps):
     """The scene without camera: room, body, head; float32 (SIZE, SIZE, 3)."""
     scale = pose.scale
-    shift = np.array([[scale, 0, CENTRE[0] * (1 - scale) + 0.5 * pose.x], [0, scale, CENTRE[1] * (1 - scale) + 0.5 * pose.y]], np.float32)
+    shift = np.array(
+        [[scale, 0, CENTRE[0] * (1 - scale) + 0.5 * pose.x], [0, scale, CENTRE[1] * (1 - scale) + 0.5 * pose.y]],
+        np.float32,
+    )
     body = cv2.warpAffine(person.body, shift, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     cover = body[..., 3:]
     frame = room * (1 - cover) + body[..., :3] * (np.float32(pose.ambient + 0.6 * pose.key) * pose.tint) * cover

@@ -35,7 +35,11 @@ def source_hash():
 
 def video_path(root, manipulation, quality, name):
     """Where FF++ keeps a video; manipulation "original" for the real ones."""
-    folder = Path("original_sequences/youtube") if manipulation == "original" else Path("manipulated_sequences") / manipulation
+    folder = (
+        Path("original_sequences/youtube")
+        if manipulation == "original"
+        else Path("manipulated_sequences") / manipulation
+    )
     return Path(root) / folder / quality / "videos" / f"{name}.mp4"
 
 
@@ -113,12 +117,24 @@ def generate(root, *, people=200, frames=8, seed=0, workers=None, overwrite=Fals
     if unknown:
         raise ValueError(f"unknown manipulations {sorted(unknown)}; there are {list(MANIPULATIONS)}")
     if people % 2 or not 2 <= people <= 1000:
-        raise ValueError(f"people is {people}; expected an even number from 2 to 1000, since people are paired and have three digits")
+        raise ValueError(
+            f"people is {people}; expected an even number from 2 to 1000, since people are paired and have three digits"
+        )
     if frames < 1:
         raise ValueError(f"frames is {frames}; expected 1 or more")
-    record = {"people": people, "frames": frames, "seed": seed, "manipulations": list(manipulations), "generator": source_hash()}
+    record = {
+        "people": people,
+        "frames": frames,
+        "seed": seed,
+        "manipulations": list(manipulations),
+        "generator": source_hash(),
+    }
     _claim(root, record, overwrite)
-    jobs = [(str(root), seed, pair, frames, manipulations) for pair in pairs(people, seed) if _missing(root, pair, manipulations)]
+    jobs = [
+        (str(root), seed, pair, frames, manipulations)
+        for pair in pairs(people, seed)
+        if _missing(root, pair, manipulations)
+    ]
     if jobs:
         for _ in map_unordered(_write_pair, jobs, workers=workers, total=len(jobs), describe="pairs drawn"):
             pass
@@ -134,11 +150,15 @@ def _claim(root, record, overwrite):
             return
         if not overwrite:
             differing = {key: (found.get(key), value) for key, value in record.items() if found.get(key) != value}
-            raise FileExistsError(f"{root} was made with other settings (found, asked): {differing}; choose another folder, or overwrite")
+            raise FileExistsError(
+                f"{root} was made with other settings (found, asked): {differing}; choose another folder, or overwrite"
+            )
         for folder in ("original_sequences", "manipulated_sequences"):
             shutil.rmtree(root / folder, ignore_errors=True)
     elif root.exists() and any(root.iterdir()):
-        raise FileExistsError(f"{root} is not empty and holds no {RECORD}; choose an empty folder (nothing was deleted)")
+        raise FileExistsError(
+            f"{root} is not empty and holds no {RECORD}; choose an empty folder (nothing was deleted)"
+        )
     root.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     part.write_text(json.dumps(record, indent=1) + "\n")

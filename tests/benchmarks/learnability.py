@@ -29,7 +29,9 @@ def look(crops, probe):
     x = crops.float().div(127.5).sub(1)
     if probe == "background":
         # Everything that a manipulation may touch lies inside this ellipse of the crop.
-        rows, columns = torch.meshgrid(torch.linspace(-1, 1, x.shape[2]), torch.linspace(-1, 1, x.shape[3]), indexing="ij")
+        rows, columns = torch.meshgrid(
+            torch.linspace(-1, 1, x.shape[2]), torch.linspace(-1, 1, x.shape[3]), indexing="ij"
+        )
         x = x * ((columns / 0.84) ** 2 + ((rows - 0.05) / 0.98) ** 2 > 1)
     elif probe == "lowpass":
         x = nn.functional.interpolate(nn.functional.adaptive_avg_pool2d(x, 16), x.shape[2:], mode="bilinear")
@@ -85,8 +87,19 @@ def run(job):
     data = FacePairs(folder, manipulation, quality, split)
     _, held, truth = data.arrays()
     scores, truth = score(model, held[:, :, 4:124, 4:124], probe), truth.numpy()
-    row = {"manipulation": manipulation, "quality": quality, "probe": probe, "seed": seed, "split": split, "images": len(truth)}
-    row |= {"accuracy": float(((scores > 0.5) == truth).mean()), "auc": auc(scores, truth), "seconds": round(time.perf_counter() - start, 1)}
+    row = {
+        "manipulation": manipulation,
+        "quality": quality,
+        "probe": probe,
+        "seed": seed,
+        "split": split,
+        "images": len(truth),
+    }
+    row |= {
+        "accuracy": float(((scores > 0.5) == truth).mean()),
+        "auc": auc(scores, truth),
+        "seconds": round(time.perf_counter() - start, 1),
+    }
     return row
 
 

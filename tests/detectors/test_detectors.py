@@ -6,7 +6,9 @@ from addlib.detectors import create_detector
 PARAMETERS = {"resnet18": 11_177_538, "resnet34": 21_285_698, "resnet50": 23_512_130}
 
 
-@pytest.mark.parametrize(("name", "width"), [("resnet18", 512), ("resnet34", 512), ("resnet50", 2048), ("resnet18_narrow", 192)])
+@pytest.mark.parametrize(
+    ("name", "width"), [("resnet18", 512), ("resnet34", 512), ("resnet50", 2048), ("resnet18_narrow", 192)]
+)
 def test_contract(name, width):
     detector = create_detector(name).eval()
     found = detector(torch.zeros(2, 3, 128, 128))

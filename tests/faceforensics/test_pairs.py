@@ -8,7 +8,9 @@ from addlib.faceforensics import FacePairs, flip_together, read_manifest
 
 def test_items_are_the_crops(prepared):
     data = FacePairs(prepared, "FaceSwap", "c40", "train")
-    table = read_manifest(prepared).query("split == 'train' and quality == 'raw' and manipulation in ['original', 'FaceSwap']")
+    table = read_manifest(prepared).query(
+        "split == 'train' and quality == 'raw' and manipulation in ['original', 'FaceSwap']"
+    )
     assert len(data) == table["crops"].sum() == 16
     assert data.labels.tolist() == [0] * 8 + [1] * 8
     for index in (0, 7, 8, 15):
@@ -75,7 +77,14 @@ def test_video_without_a_partner_is_left_out_and_listed(prepared, tmp_path):
     assert len(data) == 14 and data.left_out == [("original", table.loc[row, "video"], "no c40 file")]
 
 
-@pytest.mark.parametrize(("arguments", "named"), [(("Deepfake", "c40", "train"), "Deepfakes"), (("FaceSwap", "c30", "train"), "c23"), (("FaceSwap", "c40", "dev"), "val")])
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("Deepfake", "c40", "train"), "Deepfakes"),
+        (("FaceSwap", "c30", "train"), "c23"),
+        (("FaceSwap", "c40", "dev"), "val"),
+    ],
+)
 def test_unknown_names_are_told_what_there_is(prepared, arguments, named):
     with pytest.raises(ValueError, match=named):
         FacePairs(prepared, *arguments)

@@ -130,8 +130,16 @@ def test_damaged_videos_become_rows(tree, tmp_path):
     video.write_video(where["c40"] / f"{names[5]}.mp4", frames[:2], 40)
     noisy = list(video.read_frames(where["raw"] / f"{names[6]}.mp4"))
     for quality in where:
-        video.write_video(where[quality] / f"{names[6]}.mp4", [noisy[0], np.full_like(noisy[1], 90), noisy[2]], video.QUALITIES[quality])
-    table = faceforensics.prepare(root, out, frames=3, workers=1).query("manipulation == 'original'").set_index(["video", "quality"])
+        video.write_video(
+            where[quality] / f"{names[6]}.mp4",
+            [noisy[0], np.full_like(noisy[1], 90), noisy[2]],
+            video.QUALITIES[quality],
+        )
+    table = (
+        faceforensics.prepare(root, out, frames=3, workers=1)
+        .query("manipulation == 'original'")
+        .set_index(["video", "quality"])
+    )
     assert len(table) == 24
 
     def told(index, quality):

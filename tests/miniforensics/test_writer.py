@@ -9,7 +9,9 @@ from addlib import miniforensics, video
 
 
 def digests(root):
-    return {path.relative_to(root): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(root.rglob("*.mp4"))}
+    return {
+        path.relative_to(root): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(root.rglob("*.mp4"))
+    }
 
 
 def test_tree_is_that_of_the_benchmark(tree):
@@ -20,7 +22,9 @@ def test_tree_is_that_of_the_benchmark(tree):
             for quality in ("raw", "c23", "c40"):
                 assert (tree / f"original_sequences/youtube/{quality}/videos/{target:03d}.mp4").is_file()
                 for name in miniforensics.MANIPULATIONS:
-                    assert (tree / f"manipulated_sequences/{name}/{quality}/videos/{target:03d}_{source:03d}.mp4").is_file()
+                    assert (
+                        tree / f"manipulated_sequences/{name}/{quality}/videos/{target:03d}_{source:03d}.mp4"
+                    ).is_file()
 
 
 def test_same_bytes_whatever_the_workers(tree, tmp_path):
@@ -42,7 +46,8 @@ def test_another_seed_other_people(tree, tmp_path):
 def test_qualities_hold_the_same_frames(tree):
     target = miniforensics.pairs(8, 3)[0][0]
     raw, c23, c40 = (
-        list(video.read_frames(tree / f"original_sequences/youtube/{quality}/videos/{target:03d}.mp4")) for quality in ("raw", "c23", "c40")
+        list(video.read_frames(tree / f"original_sequences/youtube/{quality}/videos/{target:03d}.mp4"))
+        for quality in ("raw", "c23", "c40")
     )
     assert len(raw) == len(c23) == len(c40) == 3
     for frames, least in ((c23, 32), (c40, 26)):
@@ -80,7 +85,9 @@ def test_strangers_files_are_not_touched(tmp_path):
     assert (tmp_path / "thesis.txt").exists()
 
 
-@pytest.mark.parametrize("settings", [{"people": 3}, {"people": 0}, {"people": 1002}, {"frames": 0}, {"manipulations": ["DeepFakes"]}])
+@pytest.mark.parametrize(
+    "settings", [{"people": 3}, {"people": 0}, {"people": 1002}, {"frames": 0}, {"manipulations": ["DeepFakes"]}]
+)
 def test_bad_settings_are_named(tmp_path, settings):
     with pytest.raises(ValueError, match="expected|there are"):
         miniforensics.generate(tmp_path / "mini", **settings)

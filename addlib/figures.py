@@ -1,0 +1,53 @@
+"""One look for all figures of the book, and the few kinds of picture that chapters share."""
+
+import numpy as np
+
+QUALITY_ORDER = ("raw", "c23", "c40")
+
+
+def theme():
+    """Set seaborn's theme for a chapter: readable at the width of a page, colour-blind safe. Returns the palette by quality."""
+    import matplotlib as mpl
+    import seaborn as sns
+
+    sns.set_theme(
+        context="notebook",
+        style="whitegrid",
+        palette="colorblind",
+        rc={
+            "figure.dpi": 110,
+            "savefig.dpi": 110,
+            "figure.constrained_layout.use": True,
+            "axes.titlesize": 11,
+            "figure.facecolor": "white",
+        },
+    )
+    mpl.rcParams["image.interpolation"] = "nearest"
+    colours = sns.color_palette("colorblind")
+    return dict(zip(QUALITY_ORDER, (colours[2], colours[0], colours[3]), strict=True))
+
+
+def image_grid(images, *, rows=None, columns=None, side=1.5, cmap=None, vmin=None, vmax=None):
+    """Draw a grid of pictures with names along its edges.
+
+    images: list of rows, each a list of (H, W, 3) uint8 or (H, W) float arrays; None leaves a place empty.
+    rows, columns: names. side: of a picture in inches. cmap, vmin, vmax: for the (H, W) ones.
+    Returns the figure and the array of its axes.
+    """
+    import matplotlib.pyplot as plt
+
+    height, width = len(images), max(len(row) for row in images)
+    figure, axes = plt.subplots(height, width, figsize=(side * width, side * height + 0.25), squeeze=False)
+    for i, j in np.ndindex(height, width):
+        axis = axes[i, j]
+        axis.set(xticks=[], yticks=[])
+        axis.grid(False)
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+        if j < len(images[i]) and images[i][j] is not None:
+            axis.imshow(images[i][j], cmap=cmap, vmin=vmin, vmax=vmax)
+        if i == 0 and columns:
+            axis.set_title(columns[j], fontsize=9)
+        if j == 0 and rows:
+            axis.set_ylabel(rows[i], fontsize=9)
+    return figure, axes

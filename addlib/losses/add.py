@@ -1,0 +1,164 @@
+"""The distillation loss of ADD: frequency and multi-view attention over the stages of a backbone, eq. 10.
+
+Le and Woo, "ADD" (AAAI 2022). The paper writes the sum for one pair of maps,
+
+    loss = alpha * L_FR + beta * L_MV
+
+and the published code sums both terms over the four stages of a ResNet, each stage with a weight of its own. The
+classification loss is not part of it: add it in the training loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from addlib.losses._maps import check_number
+from addlib.losses.frequency import frequency_attention_loss
+from addlib.losses.multiview import MultiViewAttentionLoss
+
+# Weights of the stages of ResNet-50, shallow to deep, in the published code.
+PUBLISHED_STAGE_WEIGHTS_FR = (0.0, 1.0, 2.0, 0.25)
+PUBLISHED_STAGE_WEIGHTS_MV = (0.0, 0.5, 2.5, 2.0)
+
+
+class ADDTerms(NamedTuple):
+    """The distillation loss and what it is made of.
+
+    ``total`` = alpha * ``frequency`` + beta * ``multi_view``, and these are the weighted sums of the stages. The last
+    two hold the terms of every stage before weighting, (stages,), without gradient, NaN where a term was not computed
+    because its weight is 0: for logging.
+    """
+
+    total: Tensor
+    frequency: Tensor
+    multi_view: Tensor
+    frequency_stages: Tensor
+    multi_view_stages: Tensor
+
+
+class ADDLoss(nn.Module):
+    """Distillation loss of eq. 10 over several stages.
+
+    Args:
+        stage_weights_fr, stage_weights_mv: one non-negative weight for each stage, shallow to deep, for L_FR and
+            L_MV. ``PUBLISHED_STAGE_WEIGHTS_FR`` and ``PUBLISHED_STAGE_WEIGHTS_MV`` are those of the published code.
+        alpha, beta: weights of L_FR and L_MV; 1, and 16 to 23 tuned on each data set, in the paper. Plain attributes:
+            set ``alpha`` to 0 to switch the frequency term off, as the published code does in its first epochs.
+        gamma_fr: gamma of :func:`addlib.losses.frequency_attention_loss`.
+        views, bins, gamma_mv, eta, margin, coordinates, variant: as
+            :func:`addlib.losses.multi_view_attention_loss`. Directions and pairs are drawn anew for every stage.
+
+    A term whose weight is 0 is not computed.
+
+    Raises:
+        ValueError: the two lists differ in length or are empty, a weight is negative or not finite.
+    """
+
+    def __init__(
+        self,
+        stage_weights_fr: Sequence[float],
+        stage_weights_mv: Sequence[float],
+        alpha: float = 1.0,
+        beta: float = 16.0,
+        *,
+        gamma_fr: float = 1.0,
+        views: int = 12,
+        bins: int | None = None,
+        gamma_mv: float = 100.0,
+        eta: float = 50.0,
+        margin: float = 0.012,
+        coordinates: str = "index",
+        variant: str = "paper",
+    ) -> None:
+        super().__init__()
+        if len(stage_weights_fr) != len(stage_weights_mv) or not len(stage_weights_fr):
+            raise ValueError(
+                f"{len(stage_weights_fr)} stage weights for frequency and {len(stage_weights_mv)} for multi-view "
+                "attention, expected the same number, at least 1; give a stage without a term the weight 0"
+            )
+        self.stage_weights_fr = tuple(check_number("a stage weight", weight) for weight in stage_weights_fr)
+        self.stage_weights_mv = tuple(check_number("a stage weight", weight) for weight in stage_weights_mv)
+        self.alpha = check_number("alpha", alpha)
+        self.beta = check_number("beta", beta)
+        self.gamma_fr = check_number("gamma_fr", gamma_fr)
+        self.multi_view = MultiViewAttentionLoss(views, bins, gamma_mv, eta, margin, coordinates, variant)
+
+    def forward(
+        self,
+        student: Sequence[Tensor],
+        teacher: Sequence[Tensor],
+        labels: Tensor | None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Total loss, a scalar; arguments as :meth:`terms`."""
+        return self.terms(student, teacher, labels, generator=generator).total
+
+    def terms(
+        self,
+        student: Sequence[Tensor],
+        teacher: Sequence[Tensor],
+        labels: Tensor | None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> ADDTerms:
+        """Total loss and its terms, computed once.
+
+        Args:
+            student, teacher: as many maps (B, C, H, W) as there are stage weights, shallow to deep. The teacher
+                receives no gradient.
+            labels: (B,), class of every image; None if ``eta`` is 0.
+            generator: source of directions and pairs, torch's global CPU generator if None.
+
+        Raises:
+            ValueError: the number of stages is wrong, or the maps of a stage do not fit; the message names the stage.
+        """
+        stages = len(self.stage_weights_fr)
+        if len(student) != stages or len(teacher) != stages:
+            raise ValueError(
+                f"{len(student)} student and {len(teacher)} teacher stages, expected {stages} of each, one for each "
+                "stage weight; give unused stages the weight 0"
+            )
+        frequency = [
+            self._term(stage, weight * self.alpha, frequency_attention_loss, *maps, gamma=self.gamma_fr)
+            for stage, (weight, *maps) in enumerate(zip(self.stage_weights_fr, student, teacher, strict=True))
+        ]
+        multi_view = [
+            self._term(stage, weight * self.beta, self.multi_view, *maps, labels, generator=generator)
+            for stage, (weight, *maps) in enumerate(zip(self.stage_weights_mv, student, teacher, strict=True))
+        ]
+        sums = [
+            _weighted_sum(values, weights, student[0])
+            for values, weights in ((frequency, self.stage_weights_fr), (multi_view, self.stage_weights_mv))
+        ]
+        logged = [_detached(values, student[0]) for values in (frequency, multi_view)]
+        return ADDTerms(self.alpha * sums[0] + self.beta * sums[1], *sums, *logged)
+
+    def extra_repr(self) -> str:
+        return (
+            f"stage_weights_fr={self.stage_weights_fr}, stage_weights_mv={self.stage_weights_mv}, "
+            f"alpha={self.alpha:g}, beta={self.beta:g}, gamma_fr={self.gamma_fr:g}"
+        )
+
+    @staticmethod
+    def _term(stage: int, weight: float, loss, *arguments, **options) -> Tensor | None:
+        if weight == 0:
+            return None
+        try:
+            return loss(*arguments, **options)
+        except ValueError as error:
+            raise ValueError(f"stage {stage} (counted from 0, shallow to deep): {error}") from error
+
+
+def _weighted_sum(values: list[Tensor | None], weights: tuple[float, ...], like: Tensor) -> Tensor:
+    terms = [weight * value for weight, value in zip(weights, values, strict=True) if value is not None]
+    return torch.stack(terms).sum() if terms else torch.zeros((), device=like.device)
+
+
+def _detached(values: list[Tensor | None], like: Tensor) -> Tensor:
+    missing = torch.full((), float("nan"), device=like.device)
+    return torch.stack([missing if value is None else value.detach() for value in values])
