@@ -59,7 +59,7 @@ $(STAMP): requirements.lock pyproject.toml
 data: $(STAMP)
 	$(call say,data)
 	@$(ADDLIB) generate data/miniforensics --overwrite
-	@$(ADDLIB) prepare data/miniforensics data/crops/miniforensics
+	@$(ADDLIB) prepare data/miniforensics data/crops/miniforensics --frames 8
 
 book: data
 	@$(MAKE) --no-print-directory execute publish PROFILE=$(PROFILE)

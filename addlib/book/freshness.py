@@ -1,7 +1,7 @@
 """When a chapter must run again: a key over everything that its numbers can depend on.
 
-The key is the sha256 of the chapter's code cells, its parameters, the sources of those addlib modules that it can
-reach, requirements.lock, and the hash of the data that it reads. Prose and cell metadata are left out: they are merged
+The key is the sha256 of the chapter's code cells, its parameters and the files that they name, the sources of those
+addlib modules that it can reach, requirements.lock, and the hash of the data that it reads. Prose and cell metadata are left out: they are merged
 into the page at publish.
 """
 
@@ -108,12 +108,20 @@ class Freshness:
         for cell in chapter.code_cells(chapter.read(source)):
             add(f"cell {cell.id}", cell.source)
         add("parameters", json.dumps(self.parameters(source), sort_keys=True, default=repr))
+        for name, path in self._files(source).items():
+            add(f"file {name}", path.read_bytes())
         for module in self.reach(source):
             add(f"module {module}", self._module_file(module).read_bytes())
         lock = self.project.root / "requirements.lock"
         add("lock", lock.read_bytes() if lock.is_file() else b"")
         add("data", self.data_hash(source) or "")
         return digest.hexdigest()
+
+    def _files(self, source: Path) -> dict[str, Path]:
+        """Files that the chapter is told to read by a parameter, such as a table of results."""
+        values = {**chapter.parameters(chapter.read(source), source.stem), **self.parameters(source)}
+        paths = {name: self.project.book / value for name, value in sorted(values.items()) if isinstance(value, str)}
+        return {name: path for name, path in paths.items() if path.is_file()}
 
     def state(self, source: Path) -> str:
         """'fresh', 'stale' (made from something else), 'failed' or 'missing'."""

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 SIZE = 224  # frame side in pixels; a multiple of 16, so that no macroblock is padded
-UNIT = 56.0  # pixels of one head unit
-CENTRE = (112.0, 96.0)  # pixel (x, y) of the head's origin in the canonical drawing
+UNIT = 48.0  # pixels of one head unit
+CENTRE = (112.0, 100.0)  # pixel (x, y) of the head's origin in the canonical drawing
 
 _rows, _columns = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
 PIXEL_X, PIXEL_Y = _columns, _rows

@@ -105,7 +105,7 @@ class Manipulation:
 
     def __init__(self, target, source, rng):
         self.target, self.source, self.rng = target, source, rng
-        self.strength = np.float32(rng.uniform(0.5, 1.0))
+        self.strength = np.float32(rng.uniform(0.7, 1.0))
 
     def forge(self, shot):
         """The forgery of one frame, or None where the face is out of sight."""
@@ -120,10 +120,10 @@ class Manipulation:
 
 
 class Deepfakes(Manipulation):
-    """Autoencoder swap: the source's face in the target's pose, expression and light, through an 80-pixel output, soft mask."""
+    """Autoencoder swap: the source's face in the target's pose, expression and light, through a 64-pixel output, soft mask."""
 
     noise_kept = 0.7
-    resolution = 80
+    resolution = 64
 
     def forge(self, shot):
         box, mask = self._face(shot, self.source)
@@ -140,7 +140,7 @@ class Face2Face(Manipulation):
 
     noise_kept = 0.5
     softening = 1.1  # sigma in pixels, of the texture
-    coarseness = 2.2  # sigma in pixels, of the model's surface
+    coarseness = 1.9  # sigma in pixels, of the model's surface
 
     def __init__(self, target, source, rng):
         super().__init__(target, source, rng)
@@ -203,7 +203,7 @@ class FaceShifter(Manipulation):
 
     noise_kept = 0.35
     detail = 0.35  # share of detail finer than one pixel of blur that is left
-    two, four = 0.035, 0.010  # amplitudes of the pattern at periods of 2 and 4 pixels
+    two, four = 0.025, 0.004  # amplitudes of the pattern at periods of 2 and 4 pixels
 
     def __init__(self, target, source, rng):
         super().__init__(target, source, rng)
@@ -228,8 +228,8 @@ class NeuralTextures(Manipulation):
     convolution and a small shift of colour."""
 
     noise_kept = 0.3
-    two, four = 0.075, 0.025  # amplitudes of the grid at periods of 2 and 4 pixels
-    colour_shift = 0.035
+    two, four = 0.05, 0.012  # amplitudes of the grid at periods of 2 and 4 pixels
+    colour_shift = 0.045
 
     def __init__(self, target, source, rng):
         super().__init__(target, source, rng)

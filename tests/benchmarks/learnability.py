@@ -1,6 +1,6 @@
 """How hard is the data? Train a small detector on crops of one manipulation and quality; report accuracy on unseen identities.
 
-    python tests/benchmarks/learnability.py data/crops/miniforensics --split val --out table.json
+    python tests/benchmarks/learnability.py data/crops/miniforensics --split val --out data/results/learnability.csv
 
 One run is a ResNet-18 of 24 to 192 channels, 8 epochs, AdamW, random crop and mirror, the last epoch kept: nothing is selected.
 Probes look for leaks, things that tell real from fake without the manipulation's own traces: ``background`` hides the face,
@@ -8,16 +8,18 @@ Probes look for leaks, things that tell real from fake without the manipulation'
 """
 
 import argparse
-import json
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
+from addlib.book import provenance
 from addlib.detectors import create_detector
 from addlib.faceforensics import MANIPULATIONS, FacePairs, data_hash
 
@@ -113,20 +115,36 @@ def main():
     parser.add_argument("--split", default="val", choices=["val", "test"])
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--out", help="JSON file for the rows")
+    parser.add_argument(
+        "--out", help="CSV file for the rows, such as data/results/learnability.csv; rows of other runs in it stay"
+    )
     args = parser.parse_args()
     jobs = [
         (args.folder, manipulation, quality, seed, args.split, probe, args.epochs)
         for manipulation, quality, probe, seed in product(args.manipulations, args.qualities, args.probes, args.seeds)
     ]
-    rows = []
+    origin = provenance.record(Path(__file__).resolve().parents[2])
+    versions = origin.pop("versions")
+    origin |= {"data": data_hash(args.folder), "epochs": args.epochs} | {
+        name: versions[name] for name in ("torch", "opencv", "av")
+    }
     with ProcessPoolExecutor(args.workers) as pool:
         for row in pool.map(run, jobs):
-            rows.append(row)
             print(" ".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()), flush=True)
-    if args.out:
-        with open(args.out, "w") as file:
-            json.dump({"data": data_hash(args.folder), "epochs": args.epochs, "rows": rows}, file, indent=1)
+            if args.out:
+                save(Path(args.out), row | origin)
+
+
+def save(path, row):
+    """Add a row to the table, or put it in the place of an earlier one of the same run."""
+    same = ["manipulation", "quality", "probe", "seed", "split", "data", "epochs"]
+    table = pd.DataFrame([row])
+    if path.exists():
+        table = pd.concat([pd.read_csv(path), table], ignore_index=True).drop_duplicates(same, keep="last")
+    table = table.sort_values(same)
+    part = path.with_suffix(".part")
+    table.round({"accuracy": 4, "auc": 4}).to_csv(part, index=False, lineterminator="\n")
+    part.replace(path)
 
 
 if __name__ == "__main__":

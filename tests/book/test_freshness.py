@@ -77,3 +77,13 @@ def test_states(executed):
     assert freshness.state(source) == "missing"
     (executed.executed("smoke") / "02-number.failed.ipynb").touch()
     assert freshness.state(source) == "failed"
+
+
+def test_a_file_named_by_a_parameter_counts(tiny):
+    path = tiny.chapter("03-table", ("a", "code", "1"), parameters='profile = "smoke"\ntable = "../data/rows.csv"')
+    (tiny.root / "data").mkdir(exist_ok=True)
+    keys = {key(tiny, path.stem)}
+    for rows in ("a\n1\n", "a\n2\n"):
+        (tiny.root / "data" / "rows.csv").write_text(rows)
+        keys.add(key(tiny, path.stem))
+    assert len(keys) == 3
