@@ -4,8 +4,7 @@ from functools import partial
 
 import torch
 import torchvision
-from timm.models.resnet import BasicBlock
-from timm.models.resnet import ResNet as TimmResNet
+from timm.models.resnet import BasicBlock, downsample_conv
 from torch import nn
 
 from .base import Detection
@@ -37,8 +36,29 @@ def _torchvision(name, num_classes):
     return StagedResNet(getattr(torchvision.models, name)(weights=None, num_classes=num_classes))
 
 
+class _Narrow(nn.Module):
+    """The parts of a ResNet-18 with 24 to 192 channels, stem included: most of its time goes into the widest maps."""
+
+    def __init__(self, num_classes, widths=(24, 48, 96, 192)):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, widths[0], 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        before = widths[0]
+        for number, width in enumerate(widths, 1):
+            stride = 1 if number == 1 else 2
+            shortcut = None if width == before else downsample_conv(before, width, 1, stride)
+            blocks = nn.Sequential(BasicBlock(before, width, stride, shortcut), BasicBlock(width, width))
+            setattr(self, f"layer{number}", blocks)
+            before = width
+        self.fc = nn.Linear(before, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
 def _narrow(num_classes):
-    return StagedResNet(TimmResNet(BasicBlock, [2, 2, 2, 2], num_classes=num_classes, channels=(24, 48, 96, 192)))
+    return StagedResNet(_Narrow(num_classes))
 
 
 BUILDERS = {name: partial(_torchvision, name) for name in ("resnet18", "resnet34", "resnet50")} | {

@@ -225,15 +225,16 @@ class FaceShifter(Manipulation):
 
 class NeuralTextures(Manipulation):
     """Neural re-rendering of the mouth: the source's expression at half resolution, with the faint grid of a transposed
-    convolution and a small shift of colour."""
+    convolution and colours that are a little off, on average to the warm side."""
 
-    noise_kept = 0.3
-    two, four = 0.05, 0.012  # amplitudes of the grid at periods of 2 and 4 pixels
-    colour_shift = 0.045
+    noise_kept = 0.2
+    two, four = 0.05, 0.018  # amplitudes of the grid at periods of 2 and 4 pixels
+    warmth = (0.06, -0.02, -0.04)  # mean error of red, green and blue
+    colour_shift = 0.02  # standard deviation about it
 
     def __init__(self, target, source, rng):
         super().__init__(target, source, rng)
-        self.gain = (1 + rng.normal(0, self.colour_shift, 3)).astype(np.float32)
+        self.gain = (1 + np.array(self.warmth) + rng.normal(0, self.colour_shift, 3)).astype(np.float32)
 
     def forge(self, shot):
         pose = replace(shot.pose, mouth_open=shot.source_pose.mouth_open, smile=shot.source_pose.smile)

@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from addlib import miniforensics, video
@@ -53,8 +54,6 @@ def test_qualities_hold_the_same_frames(tree):
     for frames, least in ((c23, 32), (c40, 26)):
         for one, other in zip(raw, frames, strict=True):
             error = ((one.astype(float) - other) ** 2).mean()
-            import numpy as np
-
             assert 10 * np.log10(255**2 / error) > least
 
 
@@ -97,3 +96,15 @@ def test_pairs_match_everybody_once():
     matching = miniforensics.pairs(200, 0)
     assert sorted(number for pair in matching for number in pair) == list(range(200))
     assert matching != miniforensics.pairs(200, 1)
+
+
+def test_pairs_look_alike():
+    from addlib.miniforensics.person import draw_traits
+
+    looks = [draw_traits(0, number) for number in range(400)]
+
+    def apart(pairs):
+        return np.mean([np.abs(looks[a].hair - looks[b].hair).mean() for a, b in pairs])
+
+    anybody = list(zip(range(0, 400, 2), range(1, 400, 2), strict=True))
+    assert apart(miniforensics.pairs(400, 0)) < 0.8 * apart(anybody)
