@@ -73,6 +73,13 @@ def _prepare(commands) -> None:
     command.add_argument("--frames", type=int, metavar="N", help="frames sampled from each video (default: 64)")
     command.add_argument("--size", type=int, metavar="PIXELS", help="edge of a crop in pixels (default: 128)")
     command.add_argument("--seed", type=int, metavar="N", help="seed of frames and of split (default: 0)")
+    command.add_argument(
+        "--upsample", type=int, metavar="N", help="doublings of a frame before the search (default: 0)"
+    )
+    command.add_argument("--retry", type=int, metavar="N", help="more doublings where no face is found (default: 1)")
+    command.add_argument(
+        "--search", type=int, metavar="PIXELS", help="shrink larger frames for the search (default: 480)"
+    )
     command.add_argument("--splits", metavar="FOLDER", help="train.json, val.json, test.json of FF++ (default: seeded)")
     command.add_argument("--workers", type=int, metavar="N", help="local processes (default: one per core)")
     command.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler, e.g. tcp://host:8786 (default: local)")
@@ -80,7 +87,11 @@ def _prepare(commands) -> None:
 
 def _verify(commands) -> None:
     summary = "Check a folder of crops against its manifest, byte by byte."
-    _command(commands, "verify", _run_verify, summary).add_argument("out", help="folder that prepare wrote")
+    command = _command(commands, "verify", _run_verify, summary)
+    command.add_argument("out", help="folder that prepare wrote")
+    command.add_argument(
+        "--alignment", action="store_true", help="measure that c23 and c40 show the face where raw does"
+    )
 
 
 def _book(commands) -> None:
@@ -119,16 +130,19 @@ def _run_prepare(root: str, out: str, **options) -> bool:
         + ", ".join(f"{int(counts.get(status, 0))} {status}" for status in ("ok", "short", "failed"))
     )
     print(f"data hash {faceforensics.data_hash(out)}")
+    noted = int((manifest["note"] != "").sum()) if "note" in manifest else 0
+    if noted:
+        print(f"{noted} rows of {out}/manifest.csv say in their note what else is out of the ordinary")
     for row in manifest[manifest["status"] != "ok"].itertuples():
         where = f"{row.manipulation}/{row.quality}/{row.video}"
         print(f"{row.status}: {where}: {row.crops} of {row.asked} crops, {row.reason}")
     return not (manifest["status"] == "failed").any()
 
 
-def _run_verify(out: str) -> bool:
+def _run_verify(out: str, **options) -> bool:
     from addlib import faceforensics
 
-    problems = faceforensics.verify(out)
+    problems = faceforensics.verify(out, **options)
     print("\n".join(problems) if problems else f"{out}: all crops are as the manifest says")
     return not problems
 

@@ -13,24 +13,41 @@ def _detector():
     return dlib.get_frontal_face_detector()
 
 
-def largest_face(frame, *, upsample=0):
+def largest_face(frame, *, upsample=0, search=None):
     """Box of the largest face that dlib's frontal detector finds, or None.
+
+    frame, upsample, search, raises: see ``all_faces``.
+    Returns (left, top, right, bottom), integer pixels, right and bottom exclusive; it may reach over the frame's edge.
+    """
+    return next(iter(all_faces(frame, upsample=upsample, search=search)), None)
+
+
+def all_faces(frame, *, upsample=0, search=None):
+    """Boxes of the faces that dlib's frontal detector finds, the largest first.
 
     frame: (H, W, 3) uint8 RGB. upsample: how often the frame is doubled before the search; 0 finds faces of about 80 pixels
     and more, 1 of 40 and more at four times the cost.
-    Returns (left, top, right, bottom), integer pixels, right and bottom exclusive; it may reach over the frame's edge.
-    Raises ValueError for another type or shape.
+    search: frames whose shorter side is longer than this many pixels are searched on a luminance copy of that size (doubled
+    ``upsample`` times), since a face fills about the same share of a frame however many pixels it has; None: never.
+    Returns a list of (left, top, right, bottom), integer pixels of the frame.
+    Raises ValueError for another type or shape, or a negative upsample.
     Source: King, "Dlib-ml: a machine learning toolkit", JMLR 10, 2009; the paper keeps the largest face as well.
     """
     frame = np.asarray(frame)
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
         raise ValueError(f"frame is {frame.dtype} of shape {frame.shape}; expected uint8 (H, W, 3), RGB")
+    if upsample < 0:
+        raise ValueError(f"upsample is {upsample}; expected 0 (as it is) or how often the frame is doubled")
+    factor = 1.0
+    if search and min(frame.shape[:2]) > search:
+        factor, upsample = search * 2**upsample / min(frame.shape[:2]), 0
+        way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+        frame = cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), None, fx=factor, fy=factor, interpolation=way)
     found = _detector()(np.ascontiguousarray(frame), upsample)
-    if not found:
-        return None
     # Equal areas happen with mirrored scenes: the position decides, so that the choice does not hang on dlib's order.
-    best = max(found, key=lambda box: (box.area(), -box.left(), -box.top()))
-    return best.left(), best.top(), best.right() + 1, best.bottom() + 1
+    found = sorted(found, key=lambda box: (-box.area(), box.left(), box.top()))
+    boxes = [(box.left(), box.top(), box.right() + 1, box.bottom() + 1) for box in found]
+    return boxes if factor == 1.0 else [tuple(round(edge / factor) for edge in box) for box in boxes]
 
 
 def square(box, frame_size, scale=1.3):

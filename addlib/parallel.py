@@ -15,7 +15,11 @@ def _client(workers, scheduler):
         with Client(scheduler) as client:
             yield client
         return
-    settings = {"distributed.worker.daemon": True, "distributed.admin.low-level-log-length": 0}
+    settings = {
+        "distributed.worker.daemon": True,
+        "distributed.admin.low-level-log-length": 0,
+        "distributed.scheduler.allowed-failures": 0,  # a job that kills its worker would otherwise kill three more
+    }
     with (
         dask.config.set(settings),
         LocalCluster(
@@ -31,12 +35,14 @@ def _client(workers, scheduler):
         yield client
 
 
-def map_unordered(function, jobs, *, workers=None, scheduler=None, total=None, describe=None):
+def map_unordered(function, jobs, *, workers=None, scheduler=None, total=None, describe=None, lost=None):
     """Yield ``function(job)`` for every job, as they finish.
 
     function: importable, of one argument. jobs: iterable of picklable values, taken as workers come free, so that memory does
     not grow with their number. workers: processes, by default one a core; 1 runs in this process. scheduler: address of a Dask
     scheduler ("tcp://host:8786") to use instead. total, describe: for the progress bar, which only shows on a terminal.
+    lost: called with a job and the error where the job's worker process died of it; its result is yielded instead. Without it
+    the error is raised. Jobs that were only waiting at a worker that died are not lost: suspects run again, one at a time.
 
     A job that raises stops the whole: ``function`` should return what went wrong with its one input rather than raise it.
     """
@@ -47,25 +53,47 @@ def map_unordered(function, jobs, *, workers=None, scheduler=None, total=None, d
         raise ValueError(f"workers is {workers}; expected 1 or more, or None for one a core")
     with tqdm(total=total, desc=describe, disable=None if describe else True) as bar:
         if workers == 1 and not scheduler:
-            for job in jobs:
-                yield function(job)
-                bar.update()
-            return
-        with _client(workers, scheduler) as client:
-            from distributed import as_completed
-
-            jobs = iter(jobs)
-            ahead = 2 * sum(client.nthreads().values()) or 2
-            running = as_completed(
-                (client.submit(function, job, pure=False) for job in islice(jobs, ahead)), with_results=False
-            )
-            for future in running:
-                result = future.result()
-                future.release()
-                for job in islice(jobs, 1):
-                    running.add(client.submit(function, job, pure=False))
+            results = map(function, jobs)
+        else:
+            results = _over_processes(function, jobs, workers, scheduler, lost)
+        with contextlib.closing(results) if hasattr(results, "close") else contextlib.nullcontext():
+            for result in results:
                 yield result
                 bar.update()
+
+
+def _over_processes(function, jobs, workers, scheduler, lost):
+    from distributed import KilledWorker, as_completed
+
+    with _client(workers, scheduler) as client:
+        job_of, suspects, jobs = {}, [], iter(jobs)
+
+        def start(count):
+            for job in islice(jobs, count):
+                future = client.submit(function, job, pure=False)
+                job_of[future.key] = job
+                yield future
+
+        running = as_completed(start(2 * sum(client.nthreads().values()) or 2), with_results=False)
+        for future in running:
+            job = job_of.pop(future.key)
+            try:
+                result = future.result()
+            except KilledWorker:
+                suspects.append(job)
+            else:
+                yield result
+            future.release()
+            running.update(start(1))
+        for job in suspects:
+            future = client.submit(function, job, pure=False)
+            try:
+                result = future.result()
+            except KilledWorker as error:
+                if lost is None:
+                    raise
+                result = lost(job, error)
+            yield result
 
 
 @contextlib.contextmanager

@@ -68,3 +68,37 @@ def test_bad_input_is_named(frame):
         faces.largest_face(frame / 255)
     with pytest.raises(ValueError, match="empty"):
         faces.crop(frame, (5, 5, 5, 9))
+
+
+def test_large_frames_are_searched_on_a_small_copy(frame):
+    import cv2
+
+    large = cv2.resize(frame, None, fx=5, fy=5, interpolation=cv2.INTER_CUBIC)
+    small = np.array(faces.largest_face(frame))
+    found = np.array(faces.largest_face(large, search=224))
+    assert np.abs(found / 5 - small).max() < 8
+    assert faces.largest_face(frame, search=480) == tuple(small), "small frames are searched as they are"
+
+
+def test_doubling_finds_smaller_faces(frame):
+    import cv2
+
+    tiny = cv2.resize(frame, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
+    assert faces.largest_face(tiny) is None
+    left, _, right, _ = faces.largest_face(tiny, upsample=1)
+    assert left < 112 * 0.6 < right
+    # A doubling counts from the copy that is searched.
+    large = cv2.resize(frame, (896, 896), interpolation=cv2.INTER_CUBIC)
+    assert faces.largest_face(large, search=120) is None and faces.largest_face(large, search=120, upsample=1)
+
+
+def test_all_faces_largest_first(frame):
+    import cv2
+
+    scene = np.full((230, 430, 3), 90, np.uint8)
+    scene[:190, :190] = cv2.resize(frame, (190, 190), interpolation=cv2.INTER_AREA)
+    scene[:224, 200:424] = frame
+    one, other = faces.all_faces(scene)
+    assert one == faces.largest_face(scene) and one[0] > 200 > other[0]
+    with pytest.raises(ValueError, match="upsample is -1"):
+        faces.all_faces(frame, upsample=-1)

@@ -1,4 +1,5 @@
 import os
+import signal
 
 import cv2
 import pytest
@@ -35,6 +36,29 @@ def test_jobs_are_taken_as_they_are_needed():
     next(results)
     assert len(taken) < 20
     results.close()
+
+
+def die(value):
+    if value == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value
+
+
+def test_a_worker_that_dies_loses_its_own_job_only():
+    lost = []
+    results = map_unordered(die, range(12), workers=2, lost=lambda job, error: lost.append((job, type(error))) or -job)
+    assert sorted(results) == sorted([-4, *(value for value in range(12) if value != 4)])
+    assert [(job, error.__name__) for job, error in lost] == [(4, "KilledWorker")]
+
+
+def fail(value):
+    raise OSError(28, f"full at {value}")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_job_that_raises_stops_the_whole(workers):
+    with pytest.raises(OSError, match="full at"):
+        list(map_unordered(fail, range(5), workers=workers))
 
 
 def test_existing_scheduler():

@@ -9,7 +9,7 @@ import pandas as pd
 MANIFEST = "manifest.csv"
 COLUMNS = [
     "split", "manipulation", "video", "ids", "quality", "label", "asked", "crops", "status", "reason", "source_sha256",
-    "crops_sha256", "path",
+    "crops_sha256", "path", "note",
 ]  # fmt: skip
 
 
@@ -21,49 +21,56 @@ def read_manifest(out):
     path = Path(out) / MANIFEST
     if not path.is_file():
         raise FileNotFoundError(f"no {MANIFEST} in {out}; prepare it first: addlib prepare ROOT {out}")
-    text = [
-        "split",
-        "manipulation",
-        "video",
-        "ids",
-        "quality",
-        "status",
-        "reason",
-        "source_sha256",
-        "crops_sha256",
-        "path",
-    ]
-    table = pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False)
+    numbers = ("label", "asked", "crops")
+    text = {name: str for name in COLUMNS if name not in numbers}
+    table = pd.read_csv(path, dtype=text, keep_default_na=False, encoding_errors="surrogateescape")
+    table = table if "note" in table else table.assign(note="")  # folders prepared before there were notes
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise ValueError(f"{path} lacks the columns {missing}; prepare the folder again")
     return table
 
 
+def csv_bytes(table):
+    """A manifest as the bytes of its file; a name that is no UTF-8 keeps its bytes."""
+    return table.to_csv(index=False, lineterminator="\n").encode(errors="surrogateescape")
+
+
 def data_hash(out):
     """12 hex digits that stand for the prepared data: every crop's hash, its quality and its split."""
     table = read_manifest(out).sort_values(["manipulation", "video", "quality"])
     lines = table[["manipulation", "video", "quality", "split", "crops_sha256"]].agg("/".join, axis=1)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:12]
 
 
-def verify(out):
-    """Compare crops with the manifest; a list of what is missing or changed, empty if all is well."""
-    problems = []
-    for row in read_manifest(out).itertuples():
-        if row.crops == 0:
-            continue
-        path = Path(out) / row.path
-        if not path.is_file():
-            problems.append(f"{row.path}: missing")
-            continue
-        try:
-            crops = np.load(path)
-        except (ValueError, EOFError, OSError) as error:
-            problems.append(f"{row.path}: not readable ({error})")
-            continue
-        if len(crops) != row.crops:
-            problems.append(f"{row.path}: {len(crops)} crops, the manifest says {row.crops}")
-        elif hashlib.sha256(crops.tobytes()).hexdigest() != row.crops_sha256:
-            problems.append(f"{row.path}: changed since it was made")
+def verify(out, *, alignment=False):
+    """Compare crops with the manifest; a list of what is missing or changed, empty if all is well.
+
+    alignment: also measure that c23 and c40 show the face where raw shows it (see ``alignment.measure``).
+    """
+    problems = [
+        problem for row in read_manifest(out).itertuples() if row.crops and (problem := _changed(Path(out), row))
+    ]
+    if alignment and not problems:
+        from .alignment import SHIFT, measure
+
+        problems = [
+            f"{row.manipulation}/{row.quality}/{row.video}: lies ({row.dx:+.1f}, {row.dy:+.1f}) pixels beside raw, "
+            f"expected at most {SHIFT:g}; another version of the video, or damaged"
+            for row in measure(out).query("not aligned").itertuples()
+        ]
     return problems
+
+
+def _changed(out, row):
+    try:
+        crops = np.load(out / row.path)
+    except FileNotFoundError:
+        return f"{row.path}: missing"
+    except (ValueError, EOFError, OSError) as error:
+        return f"{row.path}: not readable ({error})"
+    if len(crops) != row.crops:
+        return f"{row.path}: {len(crops)} crops, the manifest says {row.crops}"
+    if hashlib.sha256(crops.tobytes()).hexdigest() != row.crops_sha256:
+        return f"{row.path}: changed since it was made"
+    return ""

@@ -1,5 +1,6 @@
 """Pairs of the same crop, raw and compressed, as a torch data set."""
 
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from .manifest import read_manifest
-from .tree import ORIGINAL
+from .tree import reals_of
 
 
 def flip_together(raw, compressed, *, p=0.5, generator=None):
@@ -43,7 +44,7 @@ class FacePairs(Dataset):
         for column, value in (("manipulation", manipulation), ("quality", quality), ("split", split)):
             if value not in set(table[column]):
                 raise ValueError(f"no {column} {value!r} in {out}; there are {sorted(set(table[column]) - {''})}")
-        table = table[(table["split"] == split) & table["manipulation"].isin([ORIGINAL, manipulation])]
+        table = table[(table["split"] == split) & table["manipulation"].isin([reals_of(manipulation), manipulation])]
         keys = ["manipulation", "video"]
         both = table[table["quality"] == "raw"].merge(
             table[table["quality"] == quality], on=keys, suffixes=("", "_compressed"), how="left"
@@ -80,17 +81,32 @@ class FacePairs(Dataset):
 
     def arrays(self):
         """All pairs at once: raw and compressed, uint8 (N, 3, size, size) tensors, and labels (N,)."""
-        whole = [
-            torch.from_numpy(np.concatenate([np.load(self.out / pair[side]) for pair in self._files]))
-            for side in (0, 1)
-        ]
-        return whole[0].permute(0, 3, 1, 2), whole[1].permute(0, 3, 1, 2), self.labels.clone()
+        raw, compressed = (self.whole(side).permute(0, 3, 1, 2) for side in (0, 1))
+        return raw, compressed, self.labels.clone()
+
+    def whole(self, side):
+        """All crops of one side, 0 raw or 1 compressed: uint8 (N, size, size, 3), read file by file into one tensor."""
+        shape = _mapped(str(self.out / self._files[0][side])).shape
+        crops, start = torch.empty((len(self), *shape[1:]), dtype=torch.uint8), 0
+        for pair in self._files:
+            part = torch.from_numpy(np.load(self.out / pair[side]))
+            crops[start : start + len(part)] = part
+            start += len(part)
+        return crops
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1 << 16)
 def _mapped(path):
-    return np.load(path, mmap_mode="r")
+    """The crops of a file, (N, size, size, 3), mapped into memory: torch keeps no file open, where NumPy keeps one a map."""
+    with open(path, "rb") as file:
+        version = np.lib.format.read_magic(file)
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file) if version == (1, 0) else (None, True, None)
+        start = file.tell()
+    size = 0 if shape is None else int(np.prod(shape))
+    if fortran or dtype != np.uint8 or os.path.getsize(path) != start + size:
+        raise ValueError(f"{path} is not as prepare wrote it; see what addlib verify says, and prepare again")
+    return torch.from_file(path, shared=False, size=start + size, dtype=torch.uint8)[start:].view(shape)
 
 
 def _crop(path, frame):
-    return torch.from_numpy(_mapped(path)[frame].copy()).permute(2, 0, 1)
+    return _mapped(path)[frame].permute(2, 0, 1).contiguous()

@@ -52,11 +52,13 @@ def official(splits):
             raise FileNotFoundError(
                 f"{folder} lacks {[f'{name}.json' for name in missing]}; it is the folder dataset/splits of FaceForensics++"
             )
-        splits = {name: json.loads((folder / f"{name}.json").read_text()) for name in SPLITS}
+        splits = {name: _json(folder / f"{name}.json") for name in SPLITS}
     if set(splits) - set(SPLITS):
         raise ValueError(f"splits are named {sorted(splits)}; expected {list(SPLITS)}")
     assigned = {}
     for split, pairs in splits.items():
+        if not isinstance(pairs, (list, tuple)):
+            raise ValueError(f'{split} holds a {type(pairs).__name__}; expected a list of pairs such as ["071", "054"]')
         for pair in pairs:
             if not isinstance(pair, (list, tuple)) or not all(
                 isinstance(identity, str) and identity.isalnum() for identity in pair
@@ -68,6 +70,13 @@ def official(splits):
                         f"identity {identity} is in {assigned[identity]} and in {split}; a split by identity has it once"
                     )
     return assigned
+
+
+def _json(path):
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not the JSON of a split ({error}); fetch it again") from error
 
 
 def split_of(ids, assigned):

@@ -52,7 +52,8 @@ class ADDLoss(nn.Module):
         views, bins, gamma_mv, eta, margin, coordinates, variant: as
             :func:`addlib.losses.multi_view_attention_loss`. Directions and pairs are drawn anew for every stage.
 
-    A term whose weight is 0 is not computed.
+    A term whose weight is 0 is not computed. Value and gradient are finite for every finite input, but the gradient of
+    a float16 map: each term saturates for itself, their weighted sum may overflow to infinity, which GradScaler sees.
 
     Raises:
         ValueError: the two lists differ in length or are empty, a weight is negative or not finite.

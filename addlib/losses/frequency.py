@@ -143,16 +143,17 @@ class _FrequencyForm:
             weight = weight.to(dtype)[:, None, :, :, None].repeat(1, 1, 1, 1, 2)
         gradient = torch.empty_like(student)
         for part in chunks(batch, student[0].numel(), student.device):
-            difference = _difference(student[part], teacher[part])
+            result = _difference(student[part], teacher[part])
             if gram:
-                result = torch.bmm(difference.flatten(2), weight[part]).view_as(difference)
+                result = torch.bmm(result.flatten(2), weight[part]).view_as(result)
             else:
-                spectrum = torch.fft.rfft2(difference, norm="forward")
-                torch.view_as_real(spectrum).mul_(weight[part])
-                result = torch.fft.irfft2(spectrum, s=(height, width), norm="forward")
+                result = torch.fft.rfft2(result, norm="forward")
+                torch.view_as_real(result).mul_(weight[part])
+                result = torch.fft.irfft2(result, s=(height, width), norm="forward")
             if half:
                 result = to_range(result, student.dtype).mul_(upstream)
             gradient[part] = result
+            del result  # before the next chunk takes as much again
         return gradient
 
     def plain(self, student: Tensor, teacher: Tensor) -> Tensor:

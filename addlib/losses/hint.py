@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from addlib.losses._maps import check_choice, check_device, check_floating, to_range, working_dtype
+from addlib.losses._maps import check_choice, check_device, check_floating, working_dtype
 
 VARIANTS = ("paper", "published")
 
@@ -24,12 +24,12 @@ def hint_loss(student: Tensor, teacher: Tensor, *, variant: str = "paper") -> Te
         student, teacher: embeddings (B, D), or any (B, ...) of one shape, floating point. No gradient reaches the
             teacher. If the widths differ, use :class:`HintLoss`, which holds a regressor.
         variant: ``"paper"``: half the squared Euclidean distance, FitNets eq. 3. ``"published"``: what the published
-            code of ADD calls FitNet, 2 - 2 cos of the angle between the embeddings (the squared distance of the
-            normalised ones); blind to scale.
+            code of ADD calls FitNet, 2 - 2 cos of the angle between the embeddings, computed as the squared distance
+            of the normalised ones; blind to scale. An embedding of zeros is normalised to zeros.
 
     Returns:
         Scalar, float32 (float64 if an input is), in float32 or better also under autocast; finite for every finite
-        input (differences beyond 2^50 count as 2^50; the value saturates).
+        input (differences beyond 2^50 count as 2^50).
 
     Raises:
         ValueError: shapes or devices differ, an input has no batch axis, is empty or not floating point, or
@@ -50,9 +50,9 @@ def hint_loss(student: Tensor, teacher: Tensor, *, variant: str = "paper") -> Te
     dtype = working_dtype(student, teacher)
     first, second = student.to(dtype).flatten(1), teacher.detach().to(dtype).flatten(1)
     if variant == "published":
-        return (2 - 2 * (unit_rows(first) * unit_rows(second)).sum(1)).mean()
+        return (unit_rows(first) - unit_rows(second)).square().sum(1).mean()
     difference = (first - second).clamp(-(2.0**50), 2.0**50)
-    return to_range(difference.square().sum(1).mean() / 2, dtype)
+    return difference.square().sum(1).mean() / 2
 
 
 class HintLoss(nn.Module):

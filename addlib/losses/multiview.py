@@ -17,6 +17,8 @@ gamma, eta and margin go with the mean, which the published code takes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -194,19 +196,22 @@ class _MultiViewForm:
     def value(self, student: Tensor, teacher: Tensor) -> Tensor:
         attention, self.peak, self.total = attention_vectors(student, self.plan)
         target = attention_vectors(teacher, self.plan)[0]
+        loss, self.slopes = 0, torch.zeros_like(attention)
         with torch.enable_grad():
-            loss = self._loss(attention.requires_grad_(), target)
-            (self.slopes,) = torch.autograd.grad(loss, attention)
+            attention.requires_grad_()
+            for term in self._terms(attention, target):  # one by one: of each, only the slopes are kept
+                self.slopes += torch.autograd.grad(term, attention)[0]
+                loss = loss + term.detach()
         self.attention = attention.detach()
-        return loss.detach().to(working_dtype(student, teacher))
+        return loss.to(working_dtype(student, teacher))
 
     def gradient(self, student: Tensor, teacher: Tensor, upstream: Tensor) -> Tensor:
         return attention_gradient(student, self.plan, self.slopes, self.attention, self.peak, self.total, upstream)
 
     def plain(self, student: Tensor, teacher: Tensor) -> Tensor:
-        return self._loss(plain_attention(student, self.plan), plain_attention(teacher, self.plan))
+        return sum(self._terms(plain_attention(student, self.plan), plain_attention(teacher, self.plan)))
 
-    def _loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def _terms(self, student: Tensor, teacher: Tensor) -> Iterator[Tensor]:
         if self.drop_last:
             student, teacher = student[..., :-1], teacher[..., :-1]
         return self.terms(student, teacher, self.pairs, *self.settings)
@@ -214,30 +219,38 @@ class _MultiViewForm:
 
 def _paper_terms(
     student: Tensor, teacher: Tensor, pairs: Pairs | None, gamma: float, eta: float, margin: float
-) -> Tensor:
-    """Eq. 9 of attention vectors (B, K, bins)."""
-    loss = gamma * _SquaredDistance.apply(student, teacher).mean(1)
-    if pairs is not None:
-        (positive, has_positive), (negative, has_negative) = (_pick(teacher, index) for index in pairs)
-        # A pair for every view may be missing for some views only: the mean is over those that have one.
-        loss = loss + eta * _mean_over_views(_SquaredDistance.apply(student, positive), has_positive)
-        gap = margin - _mean_over_views(_SquaredDistance.apply(student, negative), has_negative)
-        loss = loss + eta * gap.clamp(min=0) * has_negative.any(1)
-    return loss.mean()
+) -> Iterator[Tensor]:
+    """The terms of eq. 9 of attention vectors (B, K, bins), one by one, means over the batch."""
+    yield gamma * _SquaredDistance.apply(student, teacher).mean()
+    if pairs is None or eta == 0:
+        return
+    same, other = pairs
+    apart, valid = _apart(student, teacher, same)
+    yield eta * _mean_over_views(apart, valid).mean()
+    apart, valid = _apart(student, teacher, other)
+    hinge = (margin - _mean_over_views(apart, valid)).clamp(min=0)
+    yield eta * (hinge * valid.any(1)).mean()
 
 
 def _published_terms(
     student: Tensor, teacher: Tensor, pairs: Pairs | None, gamma: float, eta: float, margin: float
-) -> Tensor:
+) -> Iterator[Tensor]:
     """Eq. 9 as the published code has it: a pair and a hinge for every view, in both directions."""
-    loss = gamma * _SquaredDistance.apply(student, teacher).mean(1)
-    if pairs is not None:
-        for way, (anchor, partner) in enumerate([(student, teacher), (teacher, student)]):
-            (positive, has_positive), (negative, has_negative) = (_pick(partner, index[:, way]) for index in pairs)
-            attract = _SquaredDistance.apply(anchor, positive) * has_positive
-            repel = (margin - _SquaredDistance.apply(anchor, negative)).clamp(min=0) * has_negative
-            loss = loss + eta * (attract + repel).mean(1)
-    return loss.mean()
+    yield gamma * _SquaredDistance.apply(student, teacher).mean()
+    if pairs is None or eta == 0:
+        return
+    same, other = pairs
+    for way, (anchor, partner) in enumerate([(student, teacher), (teacher, student)]):
+        apart, valid = _apart(anchor, partner, same[:, way])
+        yield eta * (apart * valid).mean()
+        apart, valid = _apart(anchor, partner, other[:, way])
+        yield eta * ((margin - apart).clamp(min=0) * valid).mean()
+
+
+def _apart(anchor: Tensor, partners: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared distances (B, K) of every sample and its partner, and whether it has one."""
+    partner, valid = _pick(partners, index)
+    return _SquaredDistance.apply(anchor, partner), valid
 
 
 def _mean_over_views(values: Tensor, valid: Tensor) -> Tensor:

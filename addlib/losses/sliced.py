@@ -82,7 +82,6 @@ def project_grid(shape: Sequence[int], directions: Tensor, *, coordinates: str =
         ValueError: directions are not (K, 3) with unit rows, the shape is not three positive numbers, or
             ``coordinates`` is unknown.
     """
-    check_choice("coordinates", coordinates, COORDINATES)
     theta = check_directions(directions).double()
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"shape is {tuple(shape)}, expected (C, H, W), each at least 1; leave the batch axis out")
@@ -90,6 +89,7 @@ def project_grid(shape: Sequence[int], directions: Tensor, *, coordinates: str =
 
 
 def _project(shape: Sequence[int], theta: Tensor, coordinates: str) -> Tensor:
+    check_choice("coordinates", coordinates, COORDINATES)
     c, x, y = (_axis(size, coordinates, theta.device) for size in shape)
     plane = theta[:, 1, None, None] * x[:, None] + theta[:, 2, None, None] * y
     return (theta[:, 0, None] * c)[:, :, None, None] + plane[:, None]
@@ -222,9 +222,9 @@ def wasserstein_1d(positions: Tensor, first: Tensor, second: Tensor, *, p: int =
 class SlicePlan(NamedTuple):
     """Which element falls into which bin, in the two orders that the gather-sums need; for one grid, all views."""
 
-    bins: Tensor  # (K, N), bin of element n in view k, small integers
-    order: Tensor  # (K * N,), elements view by view and, within a view, bin by bin
-    offsets: Tensor  # (K * count,), where each bin starts in `order`
+    bins: Tensor  # (K, N), bin of element n in view k, int16 or int32
+    order: Tensor  # (K * N,), elements view by view and, within a view, bin by bin, int32
+    offsets: Tensor  # (K * count,), where each bin starts in `order`, int32
     count: int  # bins of a view
 
     def per_element(self) -> Tensor:
@@ -249,7 +249,7 @@ def plan_slices(
         edges = torch.arange(bins, device=device, dtype=torch.int32).expand(views, -1).contiguous()
         offsets = torch.searchsorted(sorted_index.int(), edges)
         offsets = (offsets + torch.arange(views, device=device)[:, None] * elements).reshape(-1)
-    return SlicePlan(index, order.reshape(-1), offsets, bins)
+    return SlicePlan(index, order.reshape(-1).int(), offsets.int(), bins)
 
 
 def plan_raster(
@@ -269,7 +269,7 @@ def plan_raster(
     index = torch.searchsorted(cuts.contiguous(), raster, right=True, out_int32=True)
     starts = torch.cat([cuts.new_zeros(views, 1), cuts], dim=1)
     starts += torch.arange(views, device=device)[:, None] * elements
-    return SlicePlan(index, raster.reshape(-1), starts.reshape(-1), bins)
+    return SlicePlan(index, raster.reshape(-1).int(), starts.reshape(-1).int(), bins)
 
 
 def attention_vectors(features: Tensor, plan: SlicePlan) -> tuple[Tensor, Tensor, Tensor]:
@@ -281,7 +281,8 @@ def attention_vectors(features: Tensor, plan: SlicePlan) -> tuple[Tensor, Tensor
     for part in _row_chunks(features):
         flat = features[part].to(dtype).flatten(1)
         peak[part] = flat.abs().amax(1).clamp_min_(SMALLEST_PEAK)
-        mass = flat.t().contiguous().div_(peak[part]).square_()
+        # Not contiguous(), which returns the caller's memory if one of the axes has length 1.
+        mass = flat.new_empty(flat.shape[::-1]).copy_(flat.t()).div_(peak[part]).square_()
         attention[part] = functional.embedding_bag(plan.order, mass, plan.offsets, mode="sum").t()
     attention = attention.view(batch, len(plan.bins), plan.count)
     total = attention[:, 0].sum(1, dtype=torch.float64).to(dtype)

@@ -166,8 +166,8 @@ class FaceSwap(Manipulation):
 
     noise_kept = 0.5
     texture_scale = 0.6
-    jitter = 0.3  # pixels
-    seam = 1.5  # sigma in pixels
+    jitter = 0.25  # pixels
+    seam = 2.8  # sigma in pixels
 
     def __init__(self, target, source, rng):
         super().__init__(target, source, rng)
@@ -178,7 +178,7 @@ class FaceSwap(Manipulation):
         if box is None:
             return None
         if self.texture is None:
-            light = (0.85 * shot.pose.light + 0.15 * shot.source_pose.light).astype(np.float32)
+            light = (0.95 * shot.pose.light + 0.05 * shot.source_pose.light).astype(np.float32)
             face = shade_face(
                 self.source,
                 replace(
@@ -191,7 +191,7 @@ class FaceSwap(Manipulation):
                 face.shape[1::-1],
                 interpolation=cv2.INTER_LINEAR,
             )
-        dx, dy, turn = self.rng.normal(0, [self.jitter, self.jitter, 0.004])
+        dx, dy, turn = self.rng.normal(0, [self.jitter, self.jitter, 0.003])
         pose = replace(shot.pose, x=shot.pose.x + dx, y=shot.pose.y + dy, roll=shot.pose.roll + turn)
         patch = blur(_render(self.texture, self.source.turn(pose, box), cv2.INTER_LINEAR), shot.lens)
         patch = match_colour(patch, _cut(shot.real, box), mask, 1.0)
@@ -201,8 +201,8 @@ class FaceSwap(Manipulation):
 class FaceShifter(Manipulation):
     """One-network swap: identity mixed with the target's shape, blended without a seam, fine detail lost, spectrum altered."""
 
-    noise_kept = 0.35
-    detail = 0.35  # share of detail finer than one pixel of blur that is left
+    noise_kept = 0.25
+    detail = 0.42  # share of detail finer than one pixel of blur that is left
     two, four = 0.025, 0.004  # amplitudes of the pattern at periods of 2 and 4 pixels
 
     def __init__(self, target, source, rng):
@@ -229,7 +229,7 @@ class NeuralTextures(Manipulation):
 
     noise_kept = 0.2
     two, four = 0.05, 0.018  # amplitudes of the grid at periods of 2 and 4 pixels
-    warmth = (0.06, -0.02, -0.04)  # mean error of red, green and blue
+    warmth = (0.03, -0.01, -0.02)  # mean error of red, green and blue
     colour_shift = 0.02  # standard deviation about it
 
     def __init__(self, target, source, rng):

@@ -8,8 +8,8 @@ The plain form does what the published code does, in the most direct way that to
 maps; a loop over views, in each of which the projected grid is sorted, and the mass of both maps accumulated and cut at
 the bin edges once for each of three pairings (teacher's map of the same image, of another image of the class, of
 another class). Plain and fast runs alternate within one process; the table gives medians, so ratios survive a busy
-machine better than times do. Peak memory is what a first forward and backward pass takes beyond the maps themselves:
-on a CPU the growth of a fresh process, on a GPU the allocator's peak. "floor" is the time that reading both maps twice
+machine better than times do. Peak memory is what torch's allocator holds at most during a forward and backward pass,
+the gradient included, beyond the maps themselves. "floor" is the time that reading both maps twice
 and writing one gradient takes at the bandwidth of a copy measured in the same run.
 """
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import platform
 import statistics
@@ -28,6 +27,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from addlib.losses import draw_pairs, frequency_attention_loss, multi_view_attention_loss, random_directions
 
@@ -143,37 +143,23 @@ def copy_bandwidth(device: str) -> float:
     return 2 * source.numel() * source.element_size() / (best / 1e3)
 
 
-def peak_memory(kind: str, name: str, stage: int | None, batch: int, views: int, device: str) -> float:
-    """Peak of one forward and backward pass beyond the maps, as a multiple of the maps' bytes."""
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
-    setting = Setting(batch, views, device, STAGES if stage is None else STAGES[stage : stage + 1])
-    stages = tuple(range(len(setting.stages)))
-    small = Setting(2, 2, device, ((16, 4, 1.0, 1.0), (16, 16, 1.0, 1.0)))
-    small.step(kind, "ADD", (0, 1))  # loads libraries and kernels
+def peak_memory(action: Callable[[], None], device: str) -> int:
+    """Bytes that torch's allocator holds at most during an action, beyond what it held before."""
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        setting.step(kind, name, stages)
+        action()
         torch.cuda.synchronize()
-        extra = torch.cuda.max_memory_allocated() - before
-    else:
-        import psutil
-
-        before = psutil.Process().memory_info().rss
-        # The peak of a fresh process can lie above its present size; Linux resets it on request.
-        Path("/proc/self/clear_refs").write_text("5")
-        setting.step(kind, name, stages)
-        status = Path("/proc/self/status").read_text()
-        peak = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
-        extra = peak - before
-    return extra / setting.bytes_of_maps(stages)
-
-
-def isolated(function: Callable, *arguments):
-    """Result of ``function`` in a fresh process."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        action()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    now = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    return peak
 
 
 def training_step(batch: int, device: str, repeats: int) -> float:
@@ -261,11 +247,11 @@ def measure(arguments: argparse.Namespace) -> dict:
         row["floor_ms"] = moved / bandwidth * 1e3
         row["over_floor"] = fast / row["floor_ms"]
         if not arguments.no_memory and (len(stages) == 1 or name == "ADD"):
-            stage = None if len(stages) > 1 else stages[0]
             for kind in ("plain", "fast"):
-                row[f"{kind}_memory"] = isolated(
-                    peak_memory, kind, name, stage, arguments.batch, arguments.views, device
-                )
+                for student, _ in setting.maps:
+                    student.grad = None
+                peak = peak_memory(lambda kind=kind: setting.step(kind, name, stages), device)  # noqa: B023
+                row[f"{kind}_memory"] = peak / setting.bytes_of_maps(stages)
         rows.append(row)
 
     result = {

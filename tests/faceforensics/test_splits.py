@@ -73,6 +73,36 @@ def test_bad_splits_are_named(tmp_path):
         splits.official({"training": []})
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[[[",
+        "\x00",
+        "[" * 100_000,
+        '{"train": 1}',
+        '"071"',
+        "[1, 2]",
+        '[["../../etc/passwd", "054"]]',
+        "[[null]]",
+    ],
+)
+def test_hostile_file_is_named(tmp_path, text):
+    for name in ("train", "val", "test"):
+        (tmp_path / f"{name}.json").write_text("[]")
+    (tmp_path / "val.json").write_text(text)
+    with pytest.raises(ValueError, match="val"):
+        splits.official(tmp_path)
+
+
+def test_file_that_is_no_text(tmp_path):
+    for name in ("train", "val", "test"):
+        (tmp_path / f"{name}.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"train\.json is not the JSON of a split"):
+        splits.official(tmp_path)
+
+
 def test_split_of():
     assigned = {"a": "train", "b": "train", "c": "test"}
     assert splits.split_of(("a", "b"), assigned) == "train"

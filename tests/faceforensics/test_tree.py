@@ -49,3 +49,50 @@ def test_missing_folders_are_named(tmp_path):
         faceforensics.discover(tmp_path, ["FaceShifter"])
     with pytest.raises(ValueError, match="c50"):
         faceforensics.discover(tmp_path, None, ("raw", "c50"))
+
+
+def test_images_stand_for_a_missing_video(tmp_path):
+    plant(tmp_path)
+    youtube = tmp_path / "original_sequences/youtube"
+    for quality in ("raw", "c40"):
+        (youtube / quality / "images/071").mkdir(parents=True)
+    (youtube / "c40/videos/071.mp4").unlink()
+    files = next(video for video in faceforensics.discover(tmp_path) if video.name == "071").files
+    assert files["raw"] == youtube / "raw/videos/071.mp4", "a video is taken before images of it"
+    assert files["c40"] == youtube / "c40/images/071"
+
+
+def test_hidden_files_are_no_videos(tmp_path):
+    plant(tmp_path)
+    (tmp_path / "original_sequences/youtube/raw/videos/._071.mp4").touch()
+    (tmp_path / "original_sequences/youtube/raw/videos/notes.txt").touch()
+    assert len([video for video in faceforensics.discover(tmp_path) if video.label == 0]) == 4
+
+
+def test_actors_come_with_deepfakedetection(tmp_path):
+    for folder, name in (
+        ("original_sequences/actors", "01__exit_phone_room"),
+        ("manipulated_sequences/DeepFakeDetection", "01_02__exit_phone_room__YVGY8LOK"),
+    ):
+        (tmp_path / folder / "c23/videos").mkdir(parents=True)
+        (tmp_path / folder / f"c23/videos/{name}.mp4").touch()
+    videos = faceforensics.discover(tmp_path, ["DeepFakeDetection"])
+    assert [(video.manipulation, video.label, video.ids) for video in videos] == [
+        ("actors", 0, ("01",)),
+        ("DeepFakeDetection", 1, ("01", "02")),
+    ]
+    plant(tmp_path, ("FaceSwap",))
+    both = faceforensics.discover(tmp_path, ["FaceSwap", "DeepFakeDetection"])
+    assert {video.manipulation for video in both} == {"original", "actors", "FaceSwap", "DeepFakeDetection"}
+
+
+def test_face_shifter_is_one_of_the_five(tmp_path):
+    plant(tmp_path, ("FaceShifter",))
+    assert {video.manipulation for video in faceforensics.discover(tmp_path)} == {"original", "FaceShifter"}
+
+
+@pytest.mark.parametrize("name", ["../original_sequences", "a/b", "..", "", "original"])
+def test_hostile_manipulation_is_refused(tmp_path, name):
+    plant(tmp_path)
+    with pytest.raises(ValueError, match="no names of folders"):
+        faceforensics.discover(tmp_path, [name])

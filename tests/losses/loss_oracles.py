@@ -117,7 +117,9 @@ def attention_transfer(student, teacher):
 
     def attend(sample):
         channels, height, width = sample.shape
-        summed = [sum(float(sample[c, x, y]) ** 2 for c in range(channels)) for x in range(height) for y in range(width)]
+        summed = [
+            sum(float(sample[c, x, y]) ** 2 for c in range(channels)) for x in range(height) for y in range(width)
+        ]
         length = math.sqrt(sum(value**2 for value in summed))
         return [value / length for value in summed]
 

@@ -1,0 +1,55 @@
+"""Small trees to spoil: a face that walks through the frame, written with any time stamps."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from addlib import miniforensics, video
+
+
+@pytest.fixture(scope="session")
+def walk():
+    """Twelve frames (224, 224, 3) of a drawn face that moves three pixels a frame, with a little noise."""
+    still = miniforensics.render_video(3, 0, 1, 1)["original"][0]
+    rng = np.random.default_rng(0)
+    moved = [np.roll(still, 3 * step - 18, axis=1).astype(int) for step in range(12)]
+    return [np.clip(frame + rng.integers(-2, 3, frame.shape), 0, 255).astype(np.uint8) for frame in moved]
+
+
+def _write_timed(path, frames, stamps, crf=23, rate=25):
+    """An H.264 file whose frames are shown at the given multiples of 1/rate seconds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt, stream.options = "yuv420p", {"crf": str(crf)}
+        stream.codec_context.thread_count = 1
+        for frame, stamp in zip(frames, stamps, strict=True):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            picture.pts, picture.time_base = stamp, Fraction(1, rate)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+
+
+def _plant(root, frames, names=("000",), qualities=("raw", "c23", "c40")):
+    """A tree of real videos with the same frames; returns {(name, quality): path}."""
+    paths = {}
+    for name in names:
+        for quality in qualities:
+            path = root / "original_sequences/youtube" / quality / "videos" / f"{name}.mp4"
+            video.write_video(path, frames, video.QUALITIES[quality])
+            paths[name, quality] = path
+    return paths
+
+
+@pytest.fixture(scope="session")
+def write_timed():
+    """A function: test folders are no packages, so helpers come as fixtures."""
+    return _write_timed
+
+
+@pytest.fixture(scope="session")
+def plant():
+    return _plant

@@ -1,0 +1,35 @@
+"""The plain forms that the benchmark compares with are what they claim to be, and its command line runs."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+
+def test_plain_forms_match_the_loops(benchmark_script, maps, oracle):
+    student, teacher = (m.detach() for m in maps((4, 6, 3, 3)))
+    value, _, _ = oracle.frequency_loss(student.numpy(), teacher.numpy(), 1.0)
+    assert benchmark_script.plain_frequency(student, teacher).item() == pytest.approx(value, rel=1e-12)
+    directions = benchmark_script.random_directions(3)
+    pairs = benchmark_script.draw_pairs(torch.tensor([0, 1, 0, 1]))
+    vectors = [oracle.published_attention(m.numpy(), directions.numpy(), 3) for m in (student, teacher)]
+    value = oracle.multi_view_loss(*vectors, *(index.numpy() for index in pairs), 100.0, 50.0, 0.012)
+    assert benchmark_script.plain_multi_view(student, teacher, pairs, directions).item() == pytest.approx(
+        value, rel=1e-5
+    )
+
+
+def test_command_line(benchmark_script, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "losses.json"
+    monkeypatch.setattr(benchmark_script, "STAGES", ((8, 4, 1.0, 0.5), (16, 2, 2.0, 2.5), (16, 1, 0.25, 2.0)))
+    monkeypatch.setattr(benchmark_script.Setting.__init__, "__defaults__", (benchmark_script.STAGES,))
+    monkeypatch.setattr(sys, "argv", ["losses.py", "--batch", "4", "--repeats", "1", "--no-memory", "--json", str(out)])
+    assert benchmark_script.main() == 0
+    result = json.loads(out.read_text())
+    assert len(result["rows"]) == 9
+    assert {row["loss"] for row in result["rows"] if row["stage"] == "all"} == {"FR", "MV", "ADD"}
+    assert max(result["agreement"].values()) < 1e-4
+    assert np.isfinite([row["ratio"] for row in result["rows"]]).all()
+    assert "ADD" in capsys.readouterr().out
