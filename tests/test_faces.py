@@ -42,7 +42,7 @@ def test_box_type(frame):
         ((0, 0, 20, 20), (0, 0, 26)),  # moved in at the corner
         ((-10, -10, 10, 10), (0, 0, 26)),  # reaches out of the frame
         ((80, 30, 100, 50), (74, 27, 26)),  # moved in at the right
-        ((0, 0, 100, 90), (0, 0, 90)),  # larger than the frame: clipped to its shorter side
+        ((0, 0, 100, 90), (5, 0, 90)),  # larger than the frame: clipped to its shorter side
         ((10, 10, 30, 20), (7, 2, 26)),  # not square: the longer side counts
     ],
 )

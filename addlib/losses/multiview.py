@@ -222,7 +222,7 @@ def _paper_terms(
 ) -> Iterator[Tensor]:
     """The terms of eq. 9 of attention vectors (B, K, bins), one by one, means over the batch."""
     yield gamma * _SquaredDistance.apply(student, teacher).mean()
-    if pairs is None or eta == 0:
+    if pairs is None:
         return
     same, other = pairs
     apart, valid = _apart(student, teacher, same)
@@ -237,7 +237,7 @@ def _published_terms(
 ) -> Iterator[Tensor]:
     """Eq. 9 as the published code has it: a pair and a hinge for every view, in both directions."""
     yield gamma * _SquaredDistance.apply(student, teacher).mean()
-    if pairs is None or eta == 0:
+    if pairs is None:
         return
     same, other = pairs
     for way, (anchor, partner) in enumerate([(student, teacher), (teacher, student)]):

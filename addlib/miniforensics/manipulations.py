@@ -203,7 +203,7 @@ class FaceShifter(Manipulation):
 
     noise_kept = 0.25
     detail = 0.42  # share of detail finer than one pixel of blur that is left
-    two, four = 0.025, 0.004  # amplitudes of the pattern at periods of 2 and 4 pixels
+    two, four = 0.035, 0.010  # amplitudes of the pattern at periods of 2 and 4 pixels
 
     def __init__(self, target, source, rng):
         super().__init__(target, source, rng)
