@@ -78,3 +78,11 @@ def test_one_thread_is_given_back():
     with one_thread():
         assert cv2.getNumThreads() == 1
     assert cv2.getNumThreads() == before
+
+
+def memory_settings(_):
+    return os.environ.get("MALLOC_MMAP_THRESHOLD_"), os.environ.get("OMP_NUM_THREADS")
+
+
+def test_workers_keep_freed_memory_and_run_one_thread():
+    assert set(map_unordered(memory_settings, range(4), workers=2)) == {(str(1 << 25), "1")}
