@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from addlib.book import provenance
@@ -40,14 +41,6 @@ def look(crops, probe):
     elif probe == "brightness":
         x = x.mean((2, 3), keepdim=True).expand_as(x)
     return x.contiguous(memory_format=torch.channels_last)
-
-
-def auc(scores, labels):
-    """Area under the ROC curve from ranks (no ties expected)."""
-    rank = np.argsort(np.argsort(scores)) + 1
-    positive = labels == 1
-    n1, n0 = positive.sum(), (~positive).sum()
-    return float((rank[positive].sum() - n1 * (n1 + 1) / 2) / (n1 * n0))
 
 
 @torch.no_grad()
@@ -99,7 +92,7 @@ def run(job):
     }
     row |= {
         "accuracy": float(((scores > 0.5) == truth).mean()),
-        "auc": auc(scores, truth),
+        "auc": float(roc_auc_score(truth, scores)),
         "seconds": round(time.perf_counter() - start, 1),
     }
     return row

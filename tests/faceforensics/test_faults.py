@@ -18,6 +18,7 @@ from addlib.faceforensics import preparation, storing
 
 QUALITIES = ("raw", "c23", "c40")
 DAMAGED, KILLS = 210, 33
+PREPARE = (sys.executable, "-m", "addlib.cli", "prepare")
 
 
 def files_of(out):
@@ -186,10 +187,7 @@ def test_whole_command_killed_with_its_workers(walk, plant, tmp_path):
     plant(tmp_path / "tree", walk[4:7], names=names)
     faceforensics.prepare(tmp_path / "tree", tmp_path / "expected", frames=3, workers=1)
     command = [
-        sys.executable,
-        "-m",
-        "addlib.cli",
-        "prepare",
+        *PREPARE,
         str(tmp_path / "tree"),
         str(tmp_path / "out"),
         "--frames",
@@ -233,10 +231,7 @@ def test_limit_of_the_system_on_file_size(walk, plant, tmp_path):
     """A real refusal by the kernel, through the command line, with workers in other processes."""
     plant(tmp_path / "tree", walk[4:7], names=("000", "001", "002"))
     command = [
-        sys.executable,
-        "-m",
-        "addlib.cli",
-        "prepare",
+        *PREPARE,
         str(tmp_path / "tree"),
         str(tmp_path / "out"),
         "--workers",

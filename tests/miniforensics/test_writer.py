@@ -108,3 +108,13 @@ def test_pairs_look_alike():
 
     anybody = list(zip(range(0, 400, 2), range(1, 400, 2), strict=True))
     assert apart(miniforensics.pairs(400, 0)) < 0.8 * apart(anybody)
+
+
+def test_tree_of_another_generator_is_not_completed(tmp_path, monkeypatch):
+    settings = {"people": 2, "frames": 1, "workers": 1, "manipulations": ["FaceSwap"]}
+    root = miniforensics.generate(tmp_path / "mini", **settings)
+    monkeypatch.setattr("addlib.miniforensics.writer.source_hash", lambda: "another")
+    with pytest.raises(FileExistsError, match="generator"):
+        miniforensics.generate(root, **settings)
+    miniforensics.generate(root, **settings, overwrite=True)
+    assert json.loads((root / "miniforensics.json").read_text())["generator"] == "another"
