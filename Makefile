@@ -48,8 +48,8 @@ $(STAMP): requirements.lock pyproject.toml
 	fi
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@# uv does in seconds what pip does in minutes; pip is the way out where only pip knows the network.
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock \
-	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -r requirements.lock \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e . \
 	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
