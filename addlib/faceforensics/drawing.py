@@ -46,15 +46,15 @@ def finish(crops, mirrored, normalise=None, dtype=torch.float32):
 
 def batches(
     data, batch_size, *, seed=0, epoch=0, generator=None, shuffle=True, flip=0.0, normalise=None, drop_last=False, workers=0,
-    device="cpu",
+    device="cpu", draw=None,
 ):  # fmt: skip
     """Yield (raw, compressed, labels) of one epoch of FacePairs through a DataLoader.
 
     data: FacePairs (with flip=0, mirroring is done here). batch_size: pairs. The rest: see ``Draw.of`` and ``finish``.
-    workers: processes that read. device: where batches go.
+    workers: processes that read. device: where batches go. draw: a Draw to use instead of a new one.
     Yields (B, 3, S, S) twice and labels (B,) int64. ``ResidentPairs.batches`` gives the same for the same seed.
     """
-    draw = Draw.of(len(data), seed=seed, epoch=epoch, shuffle=shuffle, flip=flip, generator=generator)
+    draw = draw or Draw.of(len(data), seed=seed, epoch=epoch, shuffle=shuffle, flip=flip, generator=generator)
     pieces = draw.batches(batch_size, drop_last)
     order = draw.order[: sum(len(piece) for piece in pieces)]
     loader = DataLoader(

@@ -39,14 +39,16 @@ class ResidentPairs:
         return raw, compressed, int(self.labels[index])
 
     def batches(
-        self, batch_size, *, seed=0, epoch=0, generator=None, shuffle=True, flip=0.0, normalise=None, drop_last=False
-    ):
+        self, batch_size, *, seed=0, epoch=0, generator=None, shuffle=True, flip=0.0, normalise=None, drop_last=False,
+        draw=None,
+    ):  # fmt: skip
         """Yield (raw, compressed, labels) of one epoch; the same as ``drawing.batches`` on FacePairs gives for the same seed.
 
         batch_size: pairs. seed, epoch, generator, shuffle, flip: see ``drawing.Draw.of``. normalise: see ``drawing.finish``.
+        draw: a Draw to use instead of a new one.
         Yields (B, 3, S, S) twice (channels last in memory) and labels (B,) int64, on the device.
         """
-        draw = Draw.of(len(self), seed=seed, epoch=epoch, shuffle=shuffle, flip=flip, generator=generator)
+        draw = draw or Draw.of(len(self), seed=seed, epoch=epoch, shuffle=shuffle, flip=flip, generator=generator)
         mirrored = draw.mirrored.to(self.device)
         for piece in draw.batches(batch_size, drop_last):
             index = piece.to(self.device)
