@@ -1,4 +1,4 @@
-"""The command line: ``addlib generate | prepare | verify | book``.
+"""The command line: ``addlib generate | prepare | verify | sweep | book``.
 
 Modules are imported by the command that needs them, so that help is instant. Defaults that a function declares are
 left to it: options that were not given are not passed on.
@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     _generate(commands)
     _prepare(commands)
     _verify(commands)
+    _sweep(commands)
     _book(commands)
     return top
 
@@ -94,6 +95,16 @@ def _verify(commands) -> None:
     )
 
 
+def _sweep(commands) -> None:
+    summary = "Train the cells of a grid that have no row in data/results/runs.csv, each as a notebook."
+    command = _command(commands, "sweep", _run_sweep, summary)
+    command.add_argument("grid", help="YAML file, or the stem of one in book/experiments/grids")
+    command.add_argument("--workers", type=int, metavar="N", help="trainings at once (default: one per GPU, or per core)")
+    command.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler, e.g. tcp://host:8786 (default: local)")
+    command.add_argument("--limit", type=int, metavar="N", help="at most so many cells (default: all)")
+    command.add_argument("--force", action="store_true", help="train cells that have a row again")
+
+
 def _book(commands) -> None:
     book = commands.add_parser("book", help="Execute, validate, refresh or publish the book.")
     steps = book.add_subparsers(required=True, metavar="STEP")
@@ -109,6 +120,12 @@ def _book(commands) -> None:
         step.add_argument("--jobs", type=int, metavar="N", help="chapters at once (default: 2)")
         step.add_argument("--timeout", type=int, metavar="SECONDS", help="limit for one cell (default: 600 s)")
     execute.add_argument("--force", action="store_true", help="run fresh chapters too")
+
+
+def _run_sweep(grid: str, **options) -> bool:
+    from addlib import experiments
+
+    return experiments.sweep(grid, **options)
 
 
 def _run_generate(root: str, **options) -> bool:

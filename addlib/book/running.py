@@ -12,7 +12,8 @@ from pathlib import Path
 
 import nbformat
 
-from addlib.book import chapter, provenance
+from addlib import provenance
+from addlib.book import chapter
 from addlib.book.freshness import Freshness
 from addlib.book.project import BookError, Project, child_environment, locate
 

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from addlib import metrics
+from addlib.detectors import normalisation
 
+from .loading import EpochLoader
 from .precision import autocast
 from .recipe import Recipe
 from .task import centre
@@ -30,15 +32,13 @@ def predict(detector, pairs, recipe, *, side="compressed", batch_size=144, preci
     """Predictions of a detector on pairs, in evaluation mode, without mirroring or shifting.
 
     detector: on any device; batches are sent there. pairs: ResidentPairs or FacePairs. recipe: name or Recipe, for the
-    scale of the inputs. side: "compressed" or "raw". precision: as for ``fit_detector``.
+    window of the crops. side: "compressed" or "raw". precision: as for ``fit_detector``.
     """
-    from .loading import EpochLoader
-
     if side not in ("raw", "compressed"):
         raise ValueError(f"side is {side!r}; expected 'raw' or 'compressed'")
     recipe = Recipe.named(recipe)
     device = next(detector.parameters()).device
-    loader = EpochLoader(pairs, batch_size, normalise=(recipe.mean, recipe.std), training=False)
+    loader = EpochLoader(pairs, batch_size, normalise=normalisation(detector.name), training=False)
     was_training = detector.training
     detector.eval()
     probabilities, embeddings = [], []
@@ -57,10 +57,14 @@ def predict(detector, pairs, recipe, *, side="compressed", batch_size=144, preci
 def evaluate(predictions: Predictions) -> dict[str, float]:
     """Metrics of predictions at frame level (accuracy, auc, eer, ece, recall_at_1) and at video level (video_accuracy, video_auc).
 
-    recall_at_1 is test to test, as the paper says: the nearest other frame of the same split.
+    recall_at_1 is test to test, as the paper says: the nearest other frame of the same split. That is nearly always a frame of
+    the same video; recall_at_1_other looks among the other videos only.
     """
-    found = metrics.scores(predictions.probabilities, predictions.labels)
+    found = metrics.scores(predictions.probabilities, predictions.labels)._asdict()
     found["recall_at_1"] = metrics.recall_at_1(predictions.embeddings, predictions.labels)
-    by_video = metrics.by_video(predictions.probabilities, predictions.labels, predictions.videos)
-    video = metrics.scores(by_video.probabilities, by_video.labels)
-    return found | {f"video_{name}": video[name] for name in ("accuracy", "auc")}
+    found["recall_at_1_other"] = metrics.recall_at_1(
+        predictions.embeddings, predictions.labels, exclude=predictions.videos
+    )
+    videos = metrics.by_video(predictions.probabilities, predictions.labels, predictions.videos)
+    video = metrics.scores(videos.probabilities, videos.labels)
+    return found | {"video_accuracy": video.accuracy, "video_auc": video.auc}

@@ -24,9 +24,8 @@ from filelock import FileLock
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from addlib import losses, metrics
-from addlib.book import provenance
-from addlib.detectors import create_detector
+from addlib import losses, metrics, provenance
+from addlib.detectors import create_detector, normalisation
 from addlib.faceforensics import FacePairs, data_hash, drawing, pairs, resident
 
 from . import distillers, loading, runs, task
@@ -103,12 +102,10 @@ def fit_student(
         raise ValueError(f"teacher is {type(guide).__name__} and distiller {distiller!r}; give both, or neither")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        student = create_detector(detector, weights=weights)
-        loss = (
-            None
-            if guide is None
-            else _distiller(distiller, student, guide, _side(crops, manipulation, recipe), settings)
-        )
+        side = _side(crops, manipulation, recipe)
+        # The only detector that is built for one size.
+        student = create_detector(detector, weights=weights, **({"size": side} if detector == "f3net" else {}))
+        loss = None if guide is None else _distiller(distiller, student, guide, side, settings)
     where = "cuda" if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu"
     number_format = choose(precision, where)
     identity = {
@@ -169,10 +166,7 @@ def fit_student(
         }
         student.cpu()
         row = identity | {"settings": settings, "recipe": recipe.name, "changes": _changes(recipe)}
-        row |= {
-            f"val_{metric}": value
-            for metric, value in metrics.scores(answers["val"].probabilities, answers["val"].labels).items()
-        }
+        row |= {f"val_{metric}": value for metric, value in metrics.scores(*answers["val"][::2][:2])._asdict().items()}
         row |= {"images": len(test), "videos": len(set(test.videos)), "left_out": len(test.left_out)}
         row |= evaluate(answers["test"])
         row |= {"best_step": best["step"], "steps": best["steps"], "seconds": round(seconds, 1)}
@@ -233,7 +227,11 @@ def _fit(fitting, train, val, work, hardware, compile, progress) -> dict:
             val_check_interval=1 / recipe.validations,
         )
         share = max(recipe.batch_size // trainer.world_size, 1)
-        draw = {"normalise": (recipe.mean, recipe.std), "rank": trainer.global_rank, "world": trainer.world_size}
+        draw = {
+            "normalise": normalisation(fitting.detector.name),
+            "rank": trainer.global_rank,
+            "world": trainer.world_size,
+        }
         batches = EpochLoader(train, share, seed=fitting.seed, flip=recipe.flip, **draw)
         trainer.fit(
             fitting,

@@ -20,7 +20,6 @@ class Recipe:
     statistics up to date). frequency_from: first epoch, counted from 0, in which the frequency attention loss counts.
     flip: probability that a pair is mirrored. shift: pixels by which a training pair's window moves at random; images
     are then that much smaller than the crops, in validation cut from the centre.
-    mean, std: inputs are (crop / 255 - mean) / std.
 
     Raises:
         ValueError: a setting is out of range; the message names it.
@@ -41,8 +40,6 @@ class Recipe:
     frequency_from: int = 0
     flip: float = 0.5
     shift: int = 0
-    mean: float = 0.5
-    std: float = 0.5
 
     def __post_init__(self):
         limits = {
@@ -52,7 +49,7 @@ class Recipe:
         for name, least in limits.items():
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least {least}")
-        for name in ("learning_rate", "eps", "std"):
+        for name in ("learning_rate", "eps"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected more than 0")
         for name in ("warm_up", "flip"):

@@ -20,7 +20,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from addlib.book import provenance
+from addlib import provenance
 from addlib.detectors import create_detector
 from addlib.faceforensics import MANIPULATIONS, FacePairs, data_hash
 

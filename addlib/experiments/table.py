@@ -1,0 +1,66 @@
+"""Rows of results: a CSV file that many processes may write, one row for each key."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+from filelock import FileLock
+
+from .cells import Cell
+
+NAME = "runs.csv"
+# Columns of a row besides the settings of its cell.
+MEASURED = (
+    "val_accuracy", "val_auc", "images", "videos", "left_out", "accuracy", "auc", "eer", "ece", "recall_at_1", "recall_at_1_other",
+    "video_accuracy", "video_auc", "best_step", "steps", "seconds", "precision", "device", "commit", "date", "data",
+)  # fmt: skip
+
+
+def results_file(root=None) -> Path:
+    """data/results/runs.csv of the project round the working directory, or of ``root``."""
+    from addlib.book.project import locate
+
+    return locate(root).root / "data" / "results" / NAME
+
+
+def read_results(path=None) -> pd.DataFrame:
+    """All rows; an empty table with the columns if there is no file yet."""
+    path = Path(path) if path is not None else results_file()
+    if not path.is_file():
+        names = ["key", "profile", *Cell.__dataclass_fields__, *MEASURED]
+        return pd.DataFrame({name: [] for name in names})
+    return pd.read_csv(path, dtype={"key": str, "data": str, "commit": str, "changes": str})
+
+
+def record(cell: Cell, profile: str, row: dict, path=None) -> dict:
+    """Write the row of a cell, in the place of an earlier one of the same key.
+
+    cell, profile: what was run. row: of a ``training.Trained``; its columns in ``MEASURED`` and its versions are kept.
+    Returns the row as written. The file is replaced as a whole under a lock: it is never half-written.
+    """
+    path = Path(path) if path is not None else results_file()
+    missing = [name for name in MEASURED if name not in row]
+    if missing:
+        raise ValueError(f"the row lacks {missing}; give the row of a training")
+    written = {"key": cell.key(row["data"]), "profile": profile, **asdict(cell)}
+    written |= {name: row[name] for name in MEASURED} | row.get("versions", {})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        table = read_results(path)
+        # Through text and back, so that a table does not depend on the order in which its rows came.
+        line = pd.read_csv(
+            io.StringIO(pd.DataFrame([written]).to_csv(index=False)),
+            dtype={"key": str, "data": str, "commit": str, "changes": str},
+        )
+        kept = table[table["key"] != written["key"]]
+        table = pd.concat([kept, line], ignore_index=True) if len(kept) else line
+        order = ["profile", *Cell.__dataclass_fields__, "key"]
+        table = table.sort_values(order, na_position="first", kind="stable")
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        table.to_csv(part, index=False, lineterminator="\n")
+        part.replace(path)
+    return written
