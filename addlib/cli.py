@@ -99,7 +99,9 @@ def _sweep(commands) -> None:
     summary = "Train the cells of a grid that have no row in data/results/runs.csv, each as a notebook."
     command = _command(commands, "sweep", _run_sweep, summary)
     command.add_argument("grid", help="YAML file, or the stem of one in book/experiments/grids")
-    command.add_argument("--workers", type=int, metavar="N", help="trainings at once (default: one per GPU, or per core)")
+    command.add_argument(
+        "--workers", type=int, metavar="N", help="trainings at once (default: one per GPU, or per core)"
+    )
     command.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler, e.g. tcp://host:8786 (default: local)")
     command.add_argument("--limit", type=int, metavar="N", help="at most so many cells (default: all)")
     command.add_argument("--force", action="store_true", help="train cells that have a row again")

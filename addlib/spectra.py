@@ -62,9 +62,13 @@ def retained(reference, received, edges):
     """
     reference, received = np.asarray(reference, np.float64), np.asarray(received, np.float64)
     if reference.shape != received.shape:
-        raise ValueError(f"reference is {reference.shape} and received {received.shape}; expected the same frames twice")
+        raise ValueError(
+            f"reference is {reference.shape} and received {received.shape}; expected the same frames twice"
+        )
     # Polarisation: Re(R·conj(S)) = (|R + S|² - |R - S|²) / 4, so that the one function above serves.
     cross = (power_spectrum(received + reference) - power_spectrum(received - reference)) / 4
-    both = np.stack([cross.reshape(-1, *cross.shape[-2:]).sum(0), power_spectrum(reference).reshape(-1, *cross.shape[-2:]).sum(0)])
+    both = np.stack(
+        [cross.reshape(-1, *cross.shape[-2:]).sum(0), power_spectrum(reference).reshape(-1, *cross.shape[-2:]).sum(0)]
+    )
     kept, whole = radial_profile(both, edges)
     return kept / whole

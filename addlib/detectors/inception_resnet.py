@@ -68,9 +68,9 @@ class InceptionResNetV1(nn.Module):
         third = self.repeat_2(self.mixed_6a(second))
         fourth = self.block8(self.repeat_3(self.mixed_7a(third)))
         pooled = torch.flatten(nn.functional.adaptive_avg_pool2d(fourth, 1), 1)
-        # The squares of a half-precision embedding would lose what the normalisation divides by.
-        face = nn.functional.normalize(self.last_bn(self.last_linear(pooled)).float(), dim=1)
-        embedding = face.relu()
+        # Out of autocast's half precision: 512 squares of it would be a poor length to divide by.
+        face = self.last_bn(self.last_linear(pooled)).to(self.head.weight.dtype)
+        embedding = nn.functional.normalize(face, dim=1).relu()
         return Detection((first, second, third, fourth), embedding, self.head(self.dropout(embedding)))
 
     @staticmethod

@@ -43,10 +43,11 @@ def load_weights(detector, path):
             fresh = (*fresh, "head.")
     problems = _problems(detector.state_dict(), state, fresh)
     if problems:
-        made = f"; the file says that it was saved with {metadata['settings']}" if "settings" in metadata else ""
+        made = ", ".join(f"{key} {metadata[key]}" for key in ("num_classes", "options") if key in metadata)
         raise ValueError(
-            f"{path} does not fit {name}: {'; '.join(problems)}; expected a state dict of addlib's {name} with the same "
-            f"settings ({json.dumps(_settings(detector))}), or of {detector.public}{made}"
+            f"{path} does not fit {name}: {'; '.join(problems)}; expected a state dict of addlib's {name} with num_classes "
+            f"{detector.num_classes}, options {json.dumps(detector.options)}{made and f' (the file says: {made})'}, or of "
+            f"{detector.public}"
         )
     detector.load_state_dict(state, strict=False)
 
@@ -54,9 +55,9 @@ def load_weights(detector, path):
 def save_weights(detector, path):
     """Write the parameters of a detector of ``create_detector`` as safetensors; the file appears when it is complete.
 
-    path: ends in ``.safetensors``; its folder is made. Its metadata says name and settings, and ``create_detector`` with the same
-    name, number of classes and options reads it. Raises ValueError for another suffix or module, OSError if the
-    file cannot be written.
+    path: ends in ``.safetensors``; its folder is made. The metadata of the file are ``name``, ``num_classes`` and ``options``
+    (JSON); ``create_detector`` with the same reads it. Raises ValueError for another suffix or module, OSError if the file
+    cannot be written.
     """
     from safetensors.torch import save
 
@@ -69,8 +70,8 @@ def save_weights(detector, path):
     state = {
         key: t.detach().cpu().clone(memory_format=torch.contiguous_format) for key, t in detector.state_dict().items()
     }
-    metadata = {"format": "pt", "name": detector.name, "settings": json.dumps(_settings(detector))}
-    data = save(state, metadata)
+    settings = {"num_classes": str(detector.num_classes), "options": json.dumps(detector.options)}
+    data = save(state, {"format": "pt", "name": detector.name, **settings})
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{uuid.uuid4().hex[:16]}.part")
     try:
@@ -205,8 +206,3 @@ def _problems(expected, state, fresh):
 def _some(keys):
     keys = [str(key) for key in keys]
     return ", ".join(keys[:SHOWN]) + (", …" if len(keys) > SHOWN else "")
-
-
-def _settings(detector):
-    """What ``create_detector`` was called with, beside the name."""
-    return {"num_classes": detector.num_classes, **detector.options}

@@ -123,5 +123,5 @@ def read_grid(path) -> tuple[dict, list[Cell]]:
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{path}, entry {number} of cells: {error}") from error
     # Others wait for a teacher, so teachers come first, and neighbours in the list have different ones.
-    order = sorted(cells, key=lambda cell: cell.quality != "raw" or cell.distiller != "none")
+    order = sorted(cells, key=lambda cell: (cell.quality != "raw" or cell.distiller != "none", cell.seed))
     return {name: content[name] for name in ("profile", "crops")}, order

@@ -130,7 +130,7 @@ def nearest_neighbours(
                 f"sample {start + int(lonely.nonzero()[0])} has no admissible neighbour; "
                 "all others are in its group, or there are none"
             )
-        found[here] = _nearest_of(candidates, query, others)
+        found[start : start + len(query)] = _nearest_of(candidates, query, others)
     return found.to(device)
 
 
@@ -203,7 +203,7 @@ def _tiles(others: Tensor, centre: Tensor):
     size = max(1, ELEMENTS // others.shape[1])
     for start in range(0, len(others), size):
         part = slice(start, min(start + size, len(others)))
-        yield part, others[part].double().sub_(centre)
+        yield part, others[part].double() - centre  # not in place: float64 is not copied
 
 
 def _check_matrix(name: str, matrix) -> None:

@@ -8,7 +8,6 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from addlib.faceforensics import tree
 from addlib.metrics._inputs import check_names, check_scored, to_array
 
 
@@ -39,7 +38,7 @@ def by_video(probabilities, labels, videos) -> Videos:
     mixed = np.flatnonzero((fakes > 0) & (fakes < frames))
     if len(mixed):
         raise ValueError(
-            f"video {names[mixed[0]]!r} has frames of label 0 and of label 1; "
+            f"video {str(names[mixed[0]])!r} has frames of label 0 and of label 1; "
             'names need the manipulation, as in "Deepfakes/071_054"'
         )
     order = np.argsort(first)
@@ -70,7 +69,7 @@ def identities(videos) -> np.ndarray:
     if videos.ndim != 1 or not len(videos):
         raise ValueError(f"videos are {videos.shape}, expected at least one name, (N,)")
     names, member = np.unique(videos.astype(str), return_inverse=True)
-    ids = [_ids(name) for name in names]
+    ids = [_ids(name) for name in names.tolist()]
     nodes = {node: index for index, node in enumerate(sorted({node for group in ids for node in group}))}
     links = np.array([(nodes[group[0]], nodes[node]) for group in ids for node in group])
     graph = coo_matrix((np.ones(len(links)), links.T), shape=(len(nodes), len(nodes)))
@@ -83,6 +82,8 @@ def identities(videos) -> np.ndarray:
 
 def _ids(name: str) -> list[tuple[str, str]]:
     """Identities of a video, each with the real videos that it is from: the numbers of actors are others."""
+    from addlib.faceforensics import tree  # brings pandas and dask, which nothing else here needs
+
     if name.endswith(".mp4"):
         raise ValueError(f'{name!r} is a file, expected the name of a video, such as "Deepfakes/071_054"')
     manipulation, _, video = name.rpartition("/")

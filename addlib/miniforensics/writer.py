@@ -103,7 +103,9 @@ def pairs(people, seed=0):
     and skin. A forger would choose so too; and with partners drawn blindly, brows that do not fit the hair give a swap away at
     any compression, while with the best match of all nothing but fine detail would.
     """
-    looks = np.array([[*2 * traits.hair, traits.tone] for traits in (draw_traits(seed, number) for number in range(people))])
+    looks = np.array(
+        [[*2 * traits.hair, traits.tone] for traits in (draw_traits(seed, number) for number in range(people))]
+    )
     left, matching = np.random.default_rng([seed, 8]).permutation(people).tolist(), []
     while left:
         one = left.pop()

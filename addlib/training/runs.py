@@ -15,9 +15,13 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from addlib.detectors import load_weights, save_weights
 
 from .evaluation import Predictions
+
+SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,6 @@ def load(folder: Path, detector: nn.Module) -> Trained | None:
     """A finished training from its folder into a detector of its kind; None if there is none."""
     if not (folder / "row.json").is_file():
         return None
-    from addlib.detectors import load_weights
-
     load_weights(detector, folder / "weights.safetensors")
     return Trained(
         detector.eval(),
@@ -87,8 +89,6 @@ def load(folder: Path, detector: nn.Module) -> Trained | None:
 
 def save(folder: Path, trained: Trained) -> None:
     """Write a finished training; the row comes last, so that a folder with a row is complete."""
-    from addlib.detectors import save_weights
-
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(trained.detector, folder / "weights.safetensors")
     write(folder / "history.csv", trained.history.to_csv(index=False, lineterminator="\n").encode())
@@ -134,10 +134,3 @@ def read_history(folder: Path) -> pd.DataFrame:
         return pd.DataFrame({"step": [], "epoch": []})
     # Training and validation are logged in rows of their own.
     return pd.concat(tables).groupby("step", as_index=False).first().sort_values("step").reset_index(drop=True)
-
-
-def settle(value) -> Tensor | float | int | str | None:
-    """Values of a row as JSON holds them."""
-    if isinstance(value, Tensor):
-        value = value.item()
-    return round(value, 6) if isinstance(value, float) else value

@@ -142,13 +142,16 @@ class TrainingTask(lightning.LightningModule):
             self._check()
 
     def _check(self):
-        for name, step in self._first_bad.items():
-            if torch.isfinite(step):
-                raise FloatingPointError(
-                    f"the term {name} of the loss was not finite at step {int(step)}; lower the learning rate or the "
-                    "weight of this term, or train with precision='32-true'"
-                )
+        steps = {name: int(step) for name, step in self._first_bad.items() if torch.isfinite(step)}
         self._first_bad = {}
+        if steps:
+            # Once the weights are spoilt every term is: the earliest are to blame.
+            first = min(steps.values())
+            names = ", ".join(name for name, step in steps.items() if step == first)
+            raise FloatingPointError(
+                f"the loss was not finite at step {first}, in {names}; lower the learning rate or the weight of this "
+                "term, or train with precision='32-true'"
+            )
 
 
 def centre(crops, margin):

@@ -1,26 +1,100 @@
+"""What all detectors have in common."""
+
+import copy
+import pickle
+import subprocess
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from addlib.detectors import create_detector
+from addlib import detectors
+from addlib.detectors import NAMES, create_detector, normalisation
 
-PARAMETERS = {"resnet18": 11_177_538, "resnet34": 21_285_698, "resnet50": 23_512_130}
+# torchvision's 1000-class counts of the ResNets and of EfficientNet are 11,689,512, 21,797,672, 25,557,032 and 5,288,548,
+# Xception has 22,855,952 (Chollet's table: 22.9 M), facenet-pytorch's VGGFace2 model with 8631 classes 27,910,327; here less
+# the difference of the last layer.
+PARAMETERS = {
+    "resnet18": 11_177_538,
+    "resnet34": 21_285_698,
+    "resnet50": 23_512_130,
+    "efficientnet_b0": 4_010_110,
+    "xception": 20_811_050,
+    "inception_resnet_v1": 23_483_650,
+}
+# Channels of the stages, and the width of the last linear layer's input.
+WIDTHS = {
+    "resnet18": (64, 128, 256, 512),
+    "resnet34": (64, 128, 256, 512),
+    "resnet50": (256, 512, 1024, 2048),
+    "resnet18_narrow": (24, 48, 96, 192),
+    "efficientnet_b0": (24, 40, 112, 1280),
+    "xception": (128, 256, 728, 2048),
+    "inception_resnet_v1": (192, 256, 896, 1792),
+    "f3net": (256, 512, 1456, 4096),
+}
+SIDES = {
+    128: dict.fromkeys(NAMES, (32, 16, 8, 4))
+    | {"xception": (31, 16, 8, 4), "f3net": (31, 16, 8, 4), "inception_resnet_v1": (28, 13, 6, 2)},
+    96: dict.fromkeys(NAMES, (24, 12, 6, 3))
+    | {"xception": (23, 12, 6, 3), "f3net": (23, 12, 6, 3), "inception_resnet_v1": (20, 9, 4, 1)},
+}
+ONE_OF_EACH = [name for name in NAMES if name not in ("resnet34", "resnet50")]
 
 
-@pytest.mark.parametrize(
-    ("name", "width"), [("resnet18", 512), ("resnet34", 512), ("resnet50", 2048), ("resnet18_narrow", 192)]
-)
-def test_contract(name, width):
-    detector = create_detector(name).eval()
-    found = detector(torch.zeros(2, 3, 128, 128))
-    assert [tuple(stage.shape[2:]) for stage in found.stages] == [(32, 32), (16, 16), (8, 8), (4, 4)]
+def make(name, size=128, **settings):
+    torch.manual_seed(0)
+    return create_detector(name, **settings, **({"size": size} if name == "f3net" else {}))
+
+
+def settled(name, crops):
+    """A detector in evaluation mode whose normalisation layers have seen the crops: its maps have ordinary values."""
+    detector = make(name, crops.shape[-1])
+    for module in detector.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.momentum = 1.0
+    with torch.no_grad():
+        detector(crops)
+    return detector.eval()
+
+
+@pytest.fixture(scope="module")
+def small():
+    return torch.rand(4, 3, 96, 96, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+@pytest.fixture(scope="module")
+def known(small):
+    """A settled detector of each kind and its answer."""
+    found = {}
+    for name in ONE_OF_EACH:
+        detector = settled(name, small)
+        with torch.no_grad():
+            found[name] = SimpleNamespace(detector=detector, answer=detector(small))
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [128, 96])
+def test_contract(name, size):
+    detector = make(name, size).eval()
+    with torch.no_grad():
+        found = detector(torch.rand(2, 3, size, size) * 2 - 1)
+    assert [stage.shape[1] for stage in found.stages] == list(WIDTHS[name])
+    assert [tuple(stage.shape[2:]) for stage in found.stages] == [(side, side) for side in SIDES[size][name]]
+    assert all(stage.dtype == torch.float32 and bool(stage.isfinite().all()) for stage in found.stages)
+    width = 512 if name == "inception_resnet_v1" else WIDTHS[name][-1]
     assert found.embedding.shape == (2, width) and found.logits.shape == (2, 2)
-    torch.testing.assert_close(found.embedding, found.stages[-1].mean((2, 3)))
+    assert isinstance(detector.head, torch.nn.Linear) and detector.head.in_features == width
     torch.testing.assert_close(found.logits, detector.head(found.embedding))
+    if name != "inception_resnet_v1":
+        torch.testing.assert_close(found.embedding, found.stages[-1].mean((2, 3)))
+    assert (detector.name, detector.num_classes) == (name, 2)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters_are_those_of_the_literature(name):
-    # torchvision's 1000-class counts (11,689,512, 21,797,672, 25,557,032) less the difference of the last layer.
     assert sum(p.numel() for p in create_detector(name).parameters()) == PARAMETERS[name]
 
 
@@ -28,17 +102,109 @@ def test_narrow_is_small():
     assert 1.4e6 < sum(p.numel() for p in create_detector("resnet18_narrow").parameters()) < 1.8e6
 
 
-def test_weights_come_back(tmp_path):
-    one = create_detector("resnet18_narrow")
-    torch.save(one.state_dict(), tmp_path / "w.pt")
-    two = create_detector("resnet18_narrow", weights=tmp_path / "w.pt")
-    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
-    with pytest.raises(ValueError, match="does not fit resnet18"):
-        create_detector("resnet18", weights=tmp_path / "w.pt")
-    with pytest.raises(FileNotFoundError):
-        create_detector("resnet18", weights=tmp_path / "missing.pt")
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_gradient_reaches_every_parameter(name, small, known):
+    # In evaluation mode: in training, a normalisation right behind it rightly cancels the effect of a bias.
+    detector = copy.deepcopy(known[name].detector)
+    torch.nn.functional.cross_entropy(detector(small).logits, torch.tensor([0, 1, 0, 0])).backward()
+    dead = [
+        key
+        for key, p in detector.named_parameters()
+        if p.grad is None or not bool(p.grad.isfinite().all() & p.grad.any())
+    ]
+    assert not dead
 
 
-def test_unknown_name():
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_gradient_flows_from_every_stage_in_training(name, small):
+    detector = make(name, 96)
+    found = detector(small)
+    sum(stage.square().mean() for stage in found.stages).backward()
+    trunk = [p for key, p in detector.named_parameters() if not key.startswith(("head", "last_"))]
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in trunk)
+    assert detector.head.weight.grad is None
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_copies_and_memory_formats_answer_alike(name, small, known):
+    detector, answer = known[name].detector, known[name].answer
+    again = pickle.loads(pickle.dumps(copy.deepcopy(detector)))
+    assert (again.name, again.options) == (detector.name, detector.options)
+    with torch.no_grad():
+        torch.testing.assert_close(again(small), answer)
+        last = again.to(memory_format=torch.channels_last)(small.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(last, answer, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_autocast_is_finite_and_near(name, small, known):
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = known[name].detector(small)
+    for got, expected in zip(
+        (*found.stages, found.logits), (*known[name].answer.stages, known[name].answer.logits), strict=True
+    ):
+        assert bool(got.isfinite().all())
+        assert (got.float() - expected).norm() < 0.15 * expected.norm()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_seed_decides(name):
+    one, two = make(name).state_dict(), make(name).state_dict()
+    assert all(torch.equal(a, b) for a, b in zip(one.values(), two.values(), strict=True))
+
+
+def test_crops_need_not_be_square():
+    found = create_detector("resnet18_narrow").eval()(torch.zeros(1, 3, 64, 96))
+    assert found.stages[0].shape[2:] == (16, 24)
+
+
+@pytest.mark.parametrize(
+    ("name", "crops", "message"),
+    [
+        ("resnet18_narrow", torch.zeros(3, 64, 64), r"received a tensor of shape \(3, 64, 64\)"),
+        ("efficientnet_b0", torch.zeros(1, 1, 64, 64), r"\(1, 1, 64, 64\), expected a batch of RGB crops"),
+        ("xception", torch.zeros(1, 3, 64, 64, dtype=torch.uint8), "torch.uint8, expected floats"),
+        ("xception", torch.zeros(1, 3, 6, 64), "6 × 64, expected at least 7 × 7"),
+        ("inception_resnet_v1", torch.zeros(1, 3, 74, 128), "74 × 128, expected at least 75 × 75"),
+        ("f3net", torch.zeros(1, 3, 96, 96), "96 × 96, expected 128 × 128"),
+    ],
+)
+def test_wrong_inputs(name, crops, message):
+    with pytest.raises(ValueError, match=message):
+        create_detector(name)(crops)
+
+
+@pytest.mark.parametrize(("name", "smallest"), [("xception", 7), ("inception_resnet_v1", 75)])
+def test_smallest_crops(name, smallest):
+    found = create_detector(name).eval()(torch.zeros(1, 3, smallest, smallest))
+    assert found.stages[-1].shape[2:] == (1, 1)
+
+
+def test_wrong_arguments():
     with pytest.raises(ValueError, match="resnet18_narrow"):
         create_detector("resnet19")
+    with pytest.raises(ValueError, match="num_classes is 0"):
+        create_detector("resnet18_narrow", num_classes=0)
+    with pytest.raises(ValueError, match=r"options of resnet18_narrow are \['size'\], expected any of \[\]"):
+        create_detector("resnet18_narrow", size=128)
+    with pytest.raises(ValueError, match="size is 16, expected at least 32"):
+        create_detector("f3net", size=16)
+
+
+def test_normalisation():
+    assert normalisation("resnet50") == (0.5, 0.5)
+    mean, std = normalisation("inception_resnet_v1")
+    grey = torch.arange(256.0)
+    torch.testing.assert_close((grey / 255 - mean) / std, (grey - 127.5) / 128)
+    with pytest.raises(ValueError, match="unknown detector 'vgg'"):
+        normalisation("vgg")
+
+
+def test_import_is_light():
+    code = "import sys, addlib.detectors as d; d.normalisation('xception'); print({'timm', 'torchvision'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()" and not found.stderr
+
+
+def test_everything_named_is_there():
+    assert all(hasattr(detectors, name) for name in detectors.__all__)

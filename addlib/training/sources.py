@@ -1,0 +1,23 @@
+"""The modules whose code decides what a training gives."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+
+from addlib import losses
+from addlib.faceforensics import drawing, pairs, resident
+
+from . import distillers, engine, loading, precision, recipe, task
+
+
+def sources(detector) -> list:
+    """Those of the losses, of the training and of the parts of this detector, in the order of their names."""
+    found = {distillers, engine, loading, precision, recipe, task, drawing, pairs, resident}
+    found |= {
+        importlib.import_module(f"addlib.losses.{module.name}") for module in pkgutil.iter_modules(losses.__path__)
+    }
+    networks = {inspect.getmodule(type(part)) for part in detector.modules()}
+    found |= {module for module in networks if module.__name__.startswith("addlib.")}
+    return sorted(found, key=lambda module: module.__name__)

@@ -1,0 +1,132 @@
+import inspect
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax, softmax
+
+from addlib.detectors import Detection
+from addlib.losses import ADDLoss, frequency_attention_loss
+from addlib.training import DISTILLERS, create_distiller
+
+
+def detection(seed, batch=6, stages=((4, 8), (8, 4), (8, 2), (16, 2)), width=16):
+    generator = torch.Generator().manual_seed(seed)
+    maps = tuple(torch.randn(batch, c, s, s, generator=generator, requires_grad=True) for c, s in stages)
+    embedding = torch.randn(batch, width, generator=generator, requires_grad=True)
+    return Detection(maps, embedding, torch.randn(batch, 2, generator=generator, requires_grad=True))
+
+
+LABELS = torch.tensor([0, 1, 0, 1, 0, 1])
+
+
+@pytest.mark.parametrize("name", [name for name in DISTILLERS if name != "none"])
+def test_terms_reach_the_student_alone(name):
+    student, teacher = detection(0), detection(1)
+    distiller = create_distiller(name, student, teacher)
+    terms = distiller(student, teacher, LABELS, torch.Generator().manual_seed(0))
+    assert terms and all(term.ndim == 0 and torch.isfinite(term) and term > 0 for term in terms.values())
+    sum(terms.values()).backward()
+    sides = [[*side.stages, side.embedding, side.logits] for side in (student, teacher)]
+    assert any(tensor.grad is not None and tensor.grad.abs().sum() > 0 for tensor in sides[0])
+    assert all(tensor.grad is None for tensor in sides[1])
+
+
+def test_names_of_the_terms():
+    student, teacher = detection(0), detection(1)
+    found = {
+        name: sorted(create_distiller(name, student, teacher)(student, teacher, LABELS)) for name in DISTILLERS[1:]
+    }
+    assert found == {
+        "fitnet": ["hint"], "at": ["attention"], "nl": ["non_local"], "kd": ["soft_target"], "fr": ["frequency"],
+        "mv": ["multi_view"], "add": ["frequency", "multi_view"],
+    }  # fmt: skip
+    assert create_distiller("none", student, teacher) is None
+
+
+def test_soft_targets_against_scipy():
+    student, teacher = detection(0), detection(1)
+    term = create_distiller("kd", student, teacher, weight=0.5, temperature=3.0)(student, teacher, LABELS)
+    first, second = (side.logits.detach().double().numpy() / 3 for side in (student, teacher))
+    target = softmax(second, 1)
+    divergence = (target * (np.log(target) - log_softmax(first, 1))).sum(1).mean()
+    assert term["soft_target"].item() == pytest.approx(0.5 * 9 * divergence, rel=1e-5)
+
+
+def test_add_is_the_loss_of_the_library():
+    student, teacher = detection(0), detection(1)
+    distiller = create_distiller("add", student, teacher, alpha=0.5, beta=2.0, coordinates="unit")
+    terms = distiller(student, teacher, LABELS, torch.Generator().manual_seed(5))
+    loss = ADDLoss((0.0, 1.0, 2.0, 0.25), (0.0, 0.5, 2.5, 2.0), 0.5, 2.0, coordinates="unit")
+    wanted = loss(student.stages, teacher.stages, LABELS, generator=torch.Generator().manual_seed(5))
+    assert sum(terms.values()).item() == pytest.approx(wanted.item(), rel=1e-6)
+
+
+def test_published_weights_go_to_the_deepest_stages():
+    shapes = ((2, 16), (4, 8), (8, 4), (8, 2), (16, 2))
+    student, teacher = detection(0, stages=shapes), detection(1, stages=shapes)
+    term = create_distiller("fr", student, teacher)(student, teacher, LABELS)["frequency"]
+    weights = (0, 0, 1, 2, 0.25)
+    maps = zip(weights, student.stages, teacher.stages, strict=True)
+    assert term.item() == pytest.approx(sum(w * frequency_attention_loss(*m).item() for w, *m in maps), rel=1e-5)
+    few = detection(0, stages=shapes[:3])
+    with pytest.raises(ValueError, match="3 stages.*give stage_weights_fr"):
+        create_distiller("add", few, few)
+
+
+def test_frequency_term_can_be_off():
+    student, teacher = detection(0), detection(1)
+    distiller = create_distiller("add", student, teacher)
+    distiller.frequency_on = False
+    terms = distiller(student, teacher, LABELS)
+    assert terms["frequency"] == 0 and terms["multi_view"] > 0
+    distiller.frequency_on = True
+    assert distiller(student, teacher, LABELS)["frequency"] > 0
+
+
+def test_other_widths_get_a_regressor():
+    student, teacher = detection(0), detection(1, width=24)
+    distiller = create_distiller("fitnet", student, teacher, variant="paper")
+    assert [tuple(p.shape) for p in distiller.parameters()] == [(24, 16), (24,)]
+    assert torch.isfinite(distiller(student, teacher, LABELS)["hint"])
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "said"),
+    [
+        ("telepathy", {}, "unknown distiller 'telepathy'.*'add'"),
+        ("kd", {"temperature": 0}, "temperature is 0"),
+        ("kd", {"speed": 1}, r"\['speed'\] do not fit distiller 'kd'"),
+        ("none", {"weight": 1}, r"\['weight'\] do not fit distiller 'none'"),
+        ("at", {"beta": 3.0}, "'at' has no alpha or beta"),
+        ("add", {"alpha": -1.0}, "alpha"),
+    ],
+)
+def test_errors(name, settings, said):
+    with pytest.raises(ValueError, match=said):
+        create_distiller(name, detection(0), detection(1), **settings)
+
+
+def test_other_stages_are_refused_where_they_are_compared():
+    student, other = detection(0), detection(1, stages=((4, 8), (8, 4), (8, 2), (8, 2)))
+    for name in ("at", "nl", "fr", "mv", "add"):
+        with pytest.raises(ValueError, match="stages differ.*same backbone"):
+            create_distiller(name, student, other)
+    assert create_distiller("kd", student, other) is not None
+
+
+def test_cells_know_the_settings_and_defaults():
+    """The table of addlib.experiments says the same as the signatures."""
+    from addlib.experiments.cells import SETTINGS
+    from addlib.training import distillers
+
+    assert set(SETTINGS) == set(DISTILLERS)
+    loss = inspect.signature(ADDLoss).parameters
+    weights = inspect.signature(create_distiller).parameters
+    for name in ("fr", "mv", "add"):
+        for setting, value in SETTINGS[name].items():
+            assert (weights if setting in ("alpha", "beta") else loss)[setting].default == value
+    classes = {"fitnet": "FitNet", "at": "AttentionTransfer", "nl": "NonLocal", "kd": "SoftTarget"}
+    for name, start in classes.items():
+        signature = inspect.signature(getattr(distillers, f"{start}Distiller")).parameters
+        assert {k: p.default for k, p in signature.items() if p.default is not p.empty} == SETTINGS[name]

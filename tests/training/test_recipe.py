@@ -1,0 +1,42 @@
+import pytest
+
+from addlib.training import RECIPES, Recipe
+
+
+def test_paper():
+    recipe = Recipe.named("paper")
+    assert (recipe.optimizer, recipe.betas, recipe.eps) == ("adam", (0.9, 0.999), 1e-8)
+    assert (recipe.learning_rate, recipe.batch_size, recipe.validations, recipe.patience) == (2e-4, 144, 10, 10)
+    assert recipe.weight_decay == recipe.classifier_epochs == recipe.frequency_from == recipe.shift == 0
+
+
+def test_published_departs_from_paper_in_three_settings():
+    paper, published = RECIPES["paper"], RECIPES["published"]
+    assert Recipe.named(paper, name="published", warm_up=0.05, classifier_epochs=4, frequency_from=4) == published
+
+
+def test_changes():
+    assert Recipe.named("mini", epochs=2).epochs == 2
+    assert Recipe.named(RECIPES["mini"]) is not None and Recipe.named("mini", epochs=2).batch_size == 32
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"epochs": 0}, "epochs is 0"),
+        ({"batch_size": 1}, "batch_size is 1"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"flip": 1.5}, "flip is 1.5"),
+        ({"patience": 0}, "patience is 0"),
+        ({"optimizer": "sgd"}, "unknown optimizer 'sgd'"),
+        ({"speed": 1}, r"no \['speed'\]"),
+    ],
+)
+def test_errors_name_the_setting(changes, said):
+    with pytest.raises(ValueError, match=said):
+        Recipe.named("mini", **changes)
+
+
+def test_unknown_recipe():
+    with pytest.raises(ValueError, match="unknown recipe 'nature'.*'paper'"):
+        Recipe.named("nature")
