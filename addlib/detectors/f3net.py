@@ -16,7 +16,7 @@ from .dct import band_masks, dct2, dct_matrix, idct2
 from .xception import blocks, exit_flow, split_public, stem, xception_trunk
 
 SMALLEST = 32  # input side below which a band or a map of the trunk has next to nothing in it
-WINDOW, STRIDE, LOCAL_BANDS = 10, 2, 6  # of the paper, section 4.1
+WINDOW, STRIDE, LOCAL_BANDS = 10, 2, 6  # of the paper
 FLOOR = 1e-3  # added to the energies before the logarithm; an 8-bit grey step is 8e-3 in inputs of -1 to 1
 MIXED_AFTER = (7, 12)
 
@@ -75,8 +75,9 @@ class FrequencyDecomposition(nn.Module):
 class LocalFrequencyStatistics(nn.Module):
     """:func:`local_statistics` with learnable filters: (B, 3, n, n) → (B, 6, m, m), float32.
 
-    Windows of 10 × 10, every 2 pixels, six bands of equal width in i + j. The image is mirrored by 3 and 4 pixels at its
-    borders: m is then the side of the other stream's first map, and 149 at n = 299 as in the paper.
+    Windows of 10 × 10, every 2 pixels, six bands of equal width in i + j. Ours: the colours are summed before the logarithm,
+    and the image is mirrored by 3 and 4 pixels at its borders. m is then the side of the other stream's first map, and 149 at
+    n = 299 as in the paper.
     """
 
     def __init__(self):
@@ -94,11 +95,12 @@ class LocalFrequencyStatistics(nn.Module):
 
 
 class MixBlock(nn.Module):
-    """Cross-attention between two maps of one shape: each gets, added, what the other shows at the places alike.
+    """Cross-attention between two maps of one shape: to each is added what the other shows at places that match.
 
-    One matrix of affinities between the H·W places of the first map and those of the second, from 1 × 1 projections; a softmax
-    over its columns feeds the first map, one over its rows the second. The paper's figure shows one attention matrix and
-    two sums; the projections, their width (an eighth) and the scale √d are ours, after Vaswani et al. (2017).
+    One matrix of affinities between the H·W places of the first map and those of the second. Each place of the first map takes
+    the mean of the second under a softmax of its row, each place of the second that of the first under one of its column.
+    From the paper are the one matrix of attention between the streams and the two sums; the 1 × 1 projections, their width
+    (an eighth) and the scale √d are ours, after Vaswani et al., "Attention Is All You Need" (NeurIPS 2017).
     """
 
     def __init__(self, channels):

@@ -101,7 +101,7 @@ SETTING_NAMES = tuple(field.name for field in fields(Cell))[7:]
 
 
 def read_grid(path) -> tuple[dict, list[Cell]]:
-    """A grid file: where its crops are, and its cells, each once, teachers first, then by seed.
+    """A grid file: where its crops are, and its cells, each once, seed after seed, teachers first.
 
     The YAML holds ``profile``, ``crops`` (relative to book/), ``common`` (settings of every cell) and ``cells``, a list in
     which every entry stands for the product of its lists.
@@ -123,5 +123,5 @@ def read_grid(path) -> tuple[dict, list[Cell]]:
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{path}, entry {number} of cells: {error}") from error
     # Others wait for a teacher, so teachers come first, and neighbours in the list have different ones.
-    order = sorted(cells, key=lambda cell: (cell.quality != "raw" or cell.distiller != "none", cell.seed))
+    order = sorted(cells, key=lambda cell: (cell.seed, cell.quality != "raw" or cell.distiller != "none"))
     return {name: content[name] for name in ("profile", "crops")}, order

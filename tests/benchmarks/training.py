@@ -1,0 +1,268 @@
+"""What a step of a student costs beyond its networks, and against a plain loop of the published kind.
+
+    python tests/benchmarks/training.py data/crops/miniforensics                          CPU: resnet18_narrow, batch 32
+    python tests/benchmarks/training.py data/crops/miniforensics --detector resnet50 --batch 144 --plain --json training.json
+
+Three loops over the same crops, in turn, ``--rounds`` times; the table gives medians over steps and the ratios of a round.
+
+bare    a batch already in memory: teacher forward, student forward and backward, cross-entropy and optimiser
+full    the training of addlib: Lightning, the loader, mirroring, window and scaling of crops, ADD, checks and logs
+plain   (with ``--plain``) float32, PNG files through a DataLoader, no channels-last, the published form of the losses as in
+        losses.py, and .item() in every step
+
+On a CPU ``--formats`` also compares float32 with bfloat16, and channels-last with the usual layout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import lightning
+import losses as published
+import torch
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from addlib import provenance
+from addlib.detectors import create_detector
+from addlib.faceforensics.resident import ResidentPairs
+from addlib.training import Recipe, create_distiller
+from addlib.training.engine import Hardware, _deterministic, _quiet
+from addlib.training.loading import EpochLoader
+from addlib.training.precision import autocast
+from addlib.training.task import TrainingTask
+
+TARGETS = {"cpu": {"full": 0.85}, "cuda": {"full": 0.95, "plain": 4.0}}
+
+
+def networks(name, device, channels_last=True):
+    torch.manual_seed(0)
+    both = [create_detector(name).to(device) for _ in range(2)]
+    if channels_last:
+        both = [network.to(memory_format=torch.channels_last) for network in both]
+    return both[0], both[1].eval().requires_grad_(False)
+
+
+def wait(device):
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def timed(steps, device, action):
+    """Seconds of each call of ``action``."""
+    found = []
+    for _ in range(steps):
+        wait(device)
+        start = time.perf_counter()
+        action()
+        wait(device)
+        found.append(time.perf_counter() - start)
+    return found
+
+
+def bare(arguments, pairs, precision, channels_last=True):
+    """Seconds of each step on a batch in memory."""
+    student, teacher = networks(arguments.detector, arguments.device, channels_last)
+    batch = next(iter(EpochLoader(pairs, arguments.batch)))
+    raw, compressed, labels = (part.to(arguments.device) for part in batch)
+    if not channels_last:
+        raw, compressed = raw.contiguous(), compressed.contiguous()
+    optimizer = torch.optim.Adam(student.parameters(), 2e-4)
+
+    def step():
+        optimizer.zero_grad()
+        with autocast(arguments.device, precision):
+            with torch.no_grad():
+                teacher(raw)
+            logits = student(compressed).logits
+            functional.cross_entropy(logits.float(), labels).backward()
+        optimizer.step()
+
+    return timed(arguments.steps + arguments.warm_up, arguments.device, step)[arguments.warm_up :]
+
+
+class Clock(lightning.Callback):
+    """The moments at which steps end."""
+
+    def __init__(self, device):
+        self.device, self.moments = device, []
+
+    def on_train_batch_end(self, *_):
+        # A GPU is not waited for in every step: that would hide what runs beside it.
+        self.moments.append(time.perf_counter())
+
+    def on_train_epoch_end(self, *_):
+        wait(self.device)
+        self.moments[-1] = time.perf_counter()
+
+
+def full(arguments, pairs, hardware):
+    """Seconds of each step of addlib's training, data and logs included."""
+    student, teacher = networks(arguments.detector, arguments.device)
+    recipe = Recipe.named("paper", batch_size=arguments.batch, epochs=1)
+    example = torch.zeros(2, 3, 128, 128, device=arguments.device)
+    with torch.no_grad():
+        answers = student.eval()(example), teacher(example)
+    student.train()
+    task = TrainingTask(student, recipe, teacher=teacher, distiller=create_distiller("add", *answers))
+    clock, steps = Clock(arguments.device), arguments.steps + arguments.warm_up
+    with _quiet(), _deterministic(), tempfile.TemporaryDirectory() as folder:
+        trainer = lightning.Trainer(
+            **hardware.trainer_options(), max_epochs=1, limit_train_batches=steps, limit_val_batches=0, callbacks=[clock],
+            logger=lightning.pytorch.loggers.CSVLogger(folder), enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, log_every_n_steps=10,
+        )  # fmt: skip
+        trainer.fit(task, Repeated(pairs, arguments.batch, steps))
+    if arguments.device == "cuda":
+        whole = (clock.moments[-1] - clock.moments[arguments.warm_up - 1]) / arguments.steps
+        return [whole] * arguments.steps
+    return [b - a for a, b in itertools.pairwise(clock.moments[arguments.warm_up - 1 :])]
+
+
+class Repeated(EpochLoader):
+    """An epoch of a given number of steps, whatever the size of the set."""
+
+    def __init__(self, pairs, batch_size, steps):
+        super().__init__(pairs, batch_size, flip=0.5)
+        self.steps = steps
+
+    def __len__(self):
+        return getattr(self, "steps", 1)
+
+    def __iter__(self):
+        def epochs():
+            while True:
+                yield from ResidentPairs.batches(
+                    self.pairs, self.batch_size, seed=self.epoch, flip=0.5, normalise=(0.5, 0.5), drop_last=True
+                )
+                self.epoch += 1
+
+        return itertools.islice(epochs(), self.steps)
+
+
+class Files(Dataset):
+    """Pairs of PNG files, as many as a loop needs."""
+
+    def __init__(self, pairs, folder, count):
+        self.folder, self.count, self.labels = Path(folder), count, pairs.labels
+        for index in range(count):
+            for side, crop in zip("rc", pairs[index % len(pairs)][:2], strict=True):
+                cv2.imwrite(str(self.folder / f"{index}{side}.png"), crop.permute(1, 2, 0).cpu().numpy()[..., ::-1])
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        crops = [cv2.imread(str(self.folder / f"{index}{side}.png"))[..., ::-1].copy() for side in "rc"]
+        crops = [torch.from_numpy(crop).permute(2, 0, 1).float() / 127.5 - 1 for crop in crops]
+        return *crops, int(self.labels[index % len(self.labels)])
+
+
+def plain(arguments, pairs):
+    """Seconds of each step of a loop of the published kind."""
+    student, teacher = networks(arguments.detector, arguments.device, channels_last=False)
+    optimizer = torch.optim.Adam(student.parameters(), 2e-4)
+    weights = [(0, 0), *((fr, mv) for _, _, fr, mv in published.STAGES)]
+    steps = arguments.steps + arguments.warm_up
+    with tempfile.TemporaryDirectory() as folder:
+        files = Files(pairs, folder, steps * arguments.batch)
+        loader = DataLoader(files, arguments.batch, shuffle=True, num_workers=arguments.workers, pin_memory=True)
+        moments = []
+        for raw, compressed, labels in loader:
+            raw, compressed, labels = (part.to(arguments.device) for part in (raw, compressed, labels))
+            with torch.no_grad():
+                target = teacher(raw)
+            answer = student(compressed)
+            loss = functional.cross_entropy(answer.logits, labels)
+            drawn = published.draw_pairs(labels)
+            directions = published.random_directions(published.VIEWS, device=arguments.device)
+            for own, other, (fr, mv) in zip(answer.stages, target.stages, weights, strict=True):
+                if fr:
+                    loss = loss + fr * published.plain_frequency(own, other)
+                if mv:
+                    loss = loss + 16 * mv * published.plain_multi_view(own, other, drawn, directions)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            loss.item()
+            moments.append(time.perf_counter())
+    return [b - a for a, b in itertools.pairwise(moments[arguments.warm_up - 1 :])]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("crops", help="a folder that addlib prepare wrote")
+    parser.add_argument("--detector", help="default: resnet50 on a GPU, resnet18_narrow on a CPU")
+    parser.add_argument("--batch", type=int, help="pairs (default: 144 on a GPU, 32 on a CPU)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--steps", type=int, default=20, help="measured in every round")
+    parser.add_argument("--warm-up", type=int, default=3, help="steps before them")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 8), help="readers of the plain loop")
+    parser.add_argument("--plain", action="store_true", help="the plain loop too")
+    parser.add_argument("--formats", action="store_true", help="number formats and memory layouts of the bare step too")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    arguments.detector = arguments.detector or ("resnet50" if arguments.device == "cuda" else "resnet18_narrow")
+    arguments.batch = arguments.batch or (144 if arguments.device == "cuda" else 32)
+    torch.set_num_threads(arguments.threads)
+    pairs = ResidentPairs(arguments.crops, "NeuralTextures", "c40", "train", device=arguments.device)
+    hardware = Hardware.of("gpu" if arguments.device == "cuda" else "cpu", 1, 1, "auto")
+
+    loops = {
+        "bare": lambda: bare(arguments, pairs, hardware.precision),
+        "full": lambda: full(arguments, pairs, hardware),
+    }
+    if arguments.plain:
+        loops["plain"] = lambda: plain(arguments, pairs)
+    if arguments.formats:
+        for precision, last in itertools.product(("bf16-mixed", "32-true"), (True, False)):
+            name = f"bare {precision} {'channels-last' if last else 'usual layout'}"
+            loops[name] = lambda precision=precision, last=last: bare(arguments, pairs, precision, last)
+    found = {name: [] for name in loops}
+    for _ in range(arguments.rounds):
+        for name, loop in loops.items():
+            found[name].append(statistics.median(loop()))
+    rows = {}
+    for name, seconds in found.items():
+        ratios = [ours / theirs for ours, theirs in zip(found["full"], seconds, strict=True)]
+        rows[name] = {
+            "ms": 1000 * statistics.median(seconds),
+            "images_per_s": arguments.batch / statistics.median(seconds),
+        }
+        rows[name]["against_full"] = statistics.median(seconds) / statistics.median(found["full"])
+        rows[name]["rounds"] = [1 / ratio for ratio in ratios]
+    print(
+        f"{provenance.device()}, {arguments.detector}, batch {arguments.batch}, {hardware.precision}, {arguments.threads} threads"
+    )
+    for name, row in rows.items():
+        each = " ".join(f"{value:.2f}" for value in row["rounds"])
+        print(
+            f"{name:32} {row['ms']:9.1f} ms {row['images_per_s']:8.0f} images/s {row['against_full']:6.2f} of full ({each})"
+        )
+    targets = TARGETS[arguments.device]
+    for name, wanted, got in (
+        ("full", targets["full"], rows["bare"]["against_full"]),
+        ("plain", targets.get("plain"), rows.get("plain", {}).get("against_full")),
+    ):
+        if wanted and got:
+            print(f"{'speed of the full step against the bare one' if name == 'full' else 'plain against full'}: "
+                  f"{got:.2f}, target {wanted}, {'reached' if got >= wanted else 'missed'}")  # fmt: skip
+    if arguments.json:
+        about = {name: str(value) for name, value in vars(arguments).items()} | provenance.record(
+            Path(__file__).resolve().parents[2]
+        )
+        arguments.json.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
