@@ -19,6 +19,9 @@ from addlib.book import alt, chapter, pages
 from addlib.book.freshness import Freshness
 from addlib.book.project import BookError, Project, child_environment, locate
 
+# Sliders need a kernel: on a page they would be a line of text and scripts from elsewhere.
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
 # Nothing of these belongs on a page: builds, sources that are staged apart, and what only runs.
 LEFT_OUT = ("_build", "*.ipynb", ".ipynb_checkpoints", ".virtual_documents", "profiles", "experiments")
 
@@ -49,7 +52,7 @@ def merge(source: Path, executed: Path) -> NotebookNode:
     """The source as it is now, with the outputs of its executed copy, cell by cell id.
 
     The source's parameters stay as a folded cell; those that papermill put after them are removed from the page but
-    not from the notebook that a reader downloads.
+    not from the notebook that a reader downloads. Widgets are left out: they live in JupyterLab.
     """
     made = chapter.read(executed)
     by_id = {cell.id: cell for cell in chapter.code_cells(made)}
@@ -60,7 +63,8 @@ def merge(source: Path, executed: Path) -> NotebookNode:
         cells.append(cell)
         if cell.cell_type != "code":
             continue
-        cell.outputs, cell.execution_count = by_id[cell.id].outputs, by_id[cell.id].execution_count
+        cell.outputs = [output for output in by_id[cell.id].outputs if WIDGET not in output.get("data", {})]
+        cell.execution_count = by_id[cell.id].execution_count
         if "parameters" in chapter.tags(cell):
             cell.metadata["tags"] = [*chapter.tags(cell), "hide-input"]
             values = chapter.injected(made)

@@ -174,7 +174,9 @@ def plain(arguments, pairs):
     steps = arguments.steps + arguments.warm_up
     with tempfile.TemporaryDirectory() as folder:
         files = Files(pairs, folder, steps * arguments.batch)
-        loader = DataLoader(files, arguments.batch, shuffle=True, num_workers=arguments.workers, pin_memory=True)
+        loader = DataLoader(
+            files, arguments.batch, shuffle=True, num_workers=arguments.workers, pin_memory=arguments.device == "cuda"
+        )
         moments = []
         for raw, compressed, labels in loader:
             raw, compressed, labels = (part.to(arguments.device) for part in (raw, compressed, labels))

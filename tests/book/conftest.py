@@ -61,6 +61,7 @@ def make(root: Path) -> TinyBook:
     shutil.copytree(ROOT / "book" / "assets", tiny.book / "assets")
     # The settings name an extension of addlib.book, so the tiny package has it too.
     shutil.copytree(ROOT / "addlib" / "book", root / "addlib" / "book", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "addlib" / "provenance.py", root / "addlib")
     modules = {
         "__init__": "",
         "used": "from addlib import deep\n\nvalue = deep.value\n",

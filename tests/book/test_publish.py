@@ -52,6 +52,15 @@ def test_missing_stale_and_failed_chapters_are_refused_by_name(executed):
         book.publish(root=executed.root)
 
 
+def test_widgets_stay_out_of_the_page(tiny, capsys):
+    view = '{"application/vnd.jupyter.widget-view+json": {"model_id": "00", "version_major": 2}, "text/plain": "a sli" + "der"}'
+    source = f"from IPython.display import display\ndisplay({view}, raw=True)\nprint('kept')"
+    tiny.chapter("01-pixel", ("slide", "code", source))
+    assert book.execute(root=tiny.root) and book.publish(root=tiny.root), capsys.readouterr().err
+    page = (tiny.html / "01-pixel.html").read_text()
+    assert "kept" in page and "a slider" not in page and 'type="application/vnd.jupyter' not in page
+
+
 @pytest.mark.parametrize("alt", [None, "a pixel"])
 def test_a_picture_without_alt_text_is_refused(executed, alt):
     edit_metadata(executed, "01-pixel", "draw", **({"mystnb": {"image": {"alt": alt}}} if alt else {}))

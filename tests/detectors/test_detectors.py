@@ -144,7 +144,7 @@ def test_autocast_is_finite_and_begins_alike(name, small, known):
     assert all(bool(tensor.isfinite().all()) for tensor in (*found.stages, found.embedding, found.logits))
     # With random parameters the rounding errors of bfloat16 grow from layer to layer: the first stage can tell.
     got, expected = found.stages[0].float(), known[name].answer.stages[0]
-    assert (got - expected).norm() < 0.02 * expected.norm()
+    assert (got - expected).norm() < 0.05 * expected.norm()
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
