@@ -103,7 +103,8 @@ def _run(project: Project, source: Path, folder: Path, values: dict, facts: dict
     values_cell = chapter.injected(notebook)
     if values_cell is not None:
         values_cell.id = chapter.INJECTED  # papermill draws one at random
-    notebook.metadata.pop("papermill", None)
+    for name in ("papermill", "widgets"):
+        notebook.metadata.pop(name, None)
     notebook.metadata["addlib"] = {**facts, "seconds": round(seconds, 1)}
     nbformat.write(notebook, part)
     part.replace(target)

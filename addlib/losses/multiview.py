@@ -69,7 +69,7 @@ def multi_view_attention_loss(
             student's map for each teacher's.
         generator: source of the directions and pairs that are drawn, in this order; torch's global CPU generator if
             None.
-        coordinates: ``"index"`` (raw indices, as published; nearly every view is then a view of the channels) or
+        coordinates: ``"index"`` (raw indices, as published; the channels then span most of nearly every view) or
             ``"unit"`` (every axis scaled to [0, 1]).
         variant: ``"paper"``, or ``"published"`` for the numbers of the published code, for comparison only: mass is
             cut in raster order whatever the direction, the last of the g bins is dropped, the hinge is taken of every

@@ -72,8 +72,8 @@ def project_grid(shape: Sequence[int], directions: Tensor, *, coordinates: str =
         shape: (C, H, W) of the map.
         directions: (K, 3), unit rows, order (c, x, y).
         coordinates: ``"index"`` counts 0, 1, 2, ... along every axis, as the published code does, so that the longest
-            axis (the channels) dominates nearly every view; ``"unit"`` scales every axis to [0, 1], so that the
-            views are isotropic.
+            axis (the channels) spans most of nearly every view; ``"unit"`` scales every axis to [0, 1], so that
+            the views are isotropic.
 
     Returns:
         (K, C, H, W), float64, on the device of ``directions``.
