@@ -62,7 +62,11 @@ class TrainingTask(lightning.LightningModule):
         optimizer = kind(parameters, recipe.learning_rate, **options)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, recipe.learning_rate, total_steps=steps, pct_start=recipe.warm_up
+            optimizer,
+            recipe.learning_rate,
+            total_steps=steps,
+            pct_start=recipe.warm_up,
+            cycle_momentum=recipe.cycle_momentum,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

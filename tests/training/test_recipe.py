@@ -1,6 +1,10 @@
+from types import SimpleNamespace
+
 import pytest
+from torch import nn
 
 from addlib.training import RECIPES, Recipe
+from addlib.training.task import TrainingTask
 
 
 def test_paper():
@@ -10,9 +14,27 @@ def test_paper():
     assert recipe.weight_decay == recipe.classifier_epochs == recipe.frequency_from == recipe.shift == 0
 
 
-def test_published_departs_from_paper_in_three_settings():
+def test_published_departs_from_paper_in_four_settings():
     paper, published = RECIPES["paper"], RECIPES["published"]
-    assert Recipe.named(paper, name="published", warm_up=0.05, classifier_epochs=4, frequency_from=4) == published
+    departures = {"warm_up": 0.05, "classifier_epochs": 4, "frequency_from": 4, "cycle_momentum": True}
+    assert Recipe.named(paper, name="published", **departures) == published
+
+
+def test_betas_of_the_paper_hold_through_its_schedule():
+    """OneCycleLR would move the first one."""
+    seen = {}
+    for name in ("paper", "mini"):
+        task = TrainingTask(nn.Linear(2, 2), RECIPES[name])
+        task._trainer = SimpleNamespace(estimated_stepping_batches=10)
+        parts = task.configure_optimizers()
+        optimizer, schedule = parts["optimizer"], parts["lr_scheduler"]["scheduler"]
+        betas = set()
+        for _ in range(9):
+            betas.add(round(optimizer.param_groups[0]["betas"][0], 6))
+            optimizer.step()
+            schedule.step()
+        seen[name] = betas
+    assert seen["paper"] == {0.9} and min(seen["mini"]) == pytest.approx(0.85, abs=0.01) and max(seen["mini"]) == 0.95
 
 
 def test_changes():
