@@ -74,7 +74,7 @@ lab: data
 	@cd book && ../$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root)
 
 clean:
-	rm -rf book/_build data/miniforensics data/crops/miniforensics
+	rm -rf book/_build data/miniforensics data/crops/miniforensics data/runs
 	rm -rf .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -print0 | xargs -0 rm -rf
 
