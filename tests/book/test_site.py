@@ -186,6 +186,10 @@ def test_page_in_a_browser(tab, served, name):
         assert equations.evaluate_all(rendered) == equations.count()
         wrong = tab.locator("mjx-container [data-mjx-error]")
         assert wrong.evaluate_all("e => e.map(e => e.dataset.mjxError)") == []
+        cut = tab.locator("article div.math").evaluate_all(
+            "e => e.filter(e => e.querySelector('svg').getBoundingClientRect().width > e.clientWidth).map(e => e.id)"
+        )
+        assert cut == [], "equations wider than the column; break them into lines"
     assert "$$" not in tab.locator("article").inner_text()
     broken = tab.evaluate("[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)")
     assert broken == []
