@@ -171,7 +171,11 @@ def _quiet():
 def _deterministic():
     """Puts torch's choice of algorithms back as it was: the Trainer changes it for the whole process."""
     enabled, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    fills = torch.utils.deterministic.fill_uninitialized_memory
+    # Otherwise every new tensor is filled before it is written: memory traffic for code that reads what nobody wrote.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(enabled, warn_only=warn)
+        torch.utils.deterministic.fill_uninitialized_memory = fills
