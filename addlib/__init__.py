@@ -12,6 +12,7 @@ Chapters and anybody's own training loop import the same modules:
 ``metrics``         scores, Recall@1, intervals over identities and seeds
 ``experiments``     grids of trainings into a table of results
 ``spectra``         what is at which frequency of a picture
+``files``           files that are there whole or not at all
 ``figures``         one look for all figures
 ``book``            execute, validate, refresh and publish the book
 

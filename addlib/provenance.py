@@ -47,14 +47,19 @@ def device() -> str:
 
 
 def commit(root: Path) -> str:
-    """Short commit, with -dirty if tracked or new files differ from it; 'no commit' outside git."""
+    """Short commit, with -dirty if tracked or new files differ from it; 'no commit' outside git.
+
+    Results do not count: a sweep adds its own rows while it runs, and no code reads them back into a number.
+    """
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     try:
-        return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if git("status", "--porcelain") else "")
+        return git("rev-parse", "--short=12", "HEAD") + (
+            "-dirty" if git("status", "--porcelain", "--", ".", ":!data/results") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return "no commit"
 

@@ -1,14 +1,13 @@
 """Parameters of detectors from files and to files, without ever running code that a file brings along."""
 
-import contextlib
 import json
-import os
 import pickle
 import re
-import uuid
 from pathlib import Path
 
 import torch
+
+from addlib.files import write
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin")
 SHOWN = 3  # keys of each kind that an error names
@@ -72,14 +71,7 @@ def save_weights(detector, path):
     }
     settings = {"num_classes": str(detector.num_classes), "options": json.dumps(detector.options)}
     data = save(state, {"format": "pt", "name": detector.name, **settings})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{uuid.uuid4().hex[:16]}.part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+    write(path, lambda file: file.write(data))
 
 
 def imagenet_file(name):

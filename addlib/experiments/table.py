@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 from filelock import FileLock
+
+from addlib.files import write
 
 from .cells import Cell
 
@@ -60,7 +61,5 @@ def record(cell: Cell, profile: str, row: dict, path=None) -> dict:
         table = pd.concat([kept, line], ignore_index=True) if len(kept) else line
         order = ["profile", *Cell.__dataclass_fields__, "key"]
         table = table.sort_values(order, na_position="first", kind="stable")
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        table.to_csv(part, index=False, lineterminator="\n")
-        part.replace(path)
+        write(path, lambda file: table.to_csv(file, index=False, lineterminator="\n"))
     return written

@@ -1,48 +1,22 @@
-"""Files that are there whole or not at all, and the one process at a time that may write them."""
+"""What a prepared folder is written with, by the one process at a time that may."""
 
 import contextlib
 import io
 import json
 import os
 import socket
-import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
+from addlib.files import OutputError, write
+
 LOCK, HOLDER = ".lock", ".lock.json"
-
-
-class OutputError(OSError):
-    """The prepared folder cannot be written."""
 
 
 class InUseError(RuntimeError):
     """Another process is writing the prepared folder."""
-
-
-def write(path, fill):
-    """Make a file through ``fill(file)``; it appears under its name when it is complete.
-
-    path: where to; its folder is made. fill: called with a binary file to write to.
-    Raises OutputError, with what to do, where the disk is full or not writable; nothing is left behind then.
-    """
-    part = path.with_name(f".{uuid.uuid4().hex[:16]}.part")  # short: the name itself may be as long as a name can be
-    try:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                fill(file)
-            os.replace(part, path)
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(
-            error.errno, f"cannot write {path.name} in {path.parent}: {error.strerror or error}; what was finished is kept: "
-            "free some space or choose another folder, then run the same again"
-        ) from error  # fmt: skip
 
 
 def npy(array):

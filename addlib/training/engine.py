@@ -14,6 +14,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from addlib.detectors import normalisation
@@ -104,7 +105,7 @@ def run(task, train, val, work: Path, hardware: Hardware, compile=False, progres
         last.parent, "last", every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False
     )
     stopping = [EarlyStopping("val_accuracy", mode="max", patience=recipe.patience)] if recipe.patience else []
-    with _quiet(), _deterministic(), torch.random.fork_rng():
+    with quiet(), deterministic(), torch.random.fork_rng():
         trainer = lightning.Trainer(
             **hardware.trainer_options(),
             max_epochs=recipe.epochs,
@@ -139,8 +140,8 @@ def run(task, train, val, work: Path, hardware: Hardware, compile=False, progres
 
 
 def is_first() -> bool:
-    """Whether this process is the first of a parallel training; Lightning tells the others their number."""
-    return int(os.environ.get("LOCAL_RANK", 0)) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
+    """Whether this process is the first of a parallel training, by the number that Lightning or the launcher gave it."""
+    return rank_zero_only.rank == 0
 
 
 def _shows(progress):
@@ -152,7 +153,7 @@ def _shows(progress):
 
 
 @contextlib.contextmanager
-def _quiet():
+def quiet():
     """Without Lightning's notices of the hardware and its advice, which would end up on a page; warnings of others pass."""
     loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
     levels = [logger.level for logger in loggers]
@@ -168,7 +169,7 @@ def _quiet():
 
 
 @contextlib.contextmanager
-def _deterministic():
+def deterministic():
     """Puts torch's choice of algorithms back as it was: the Trainer changes it for the whole process."""
     enabled, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     fills = torch.utils.deterministic.fill_uninitialized_memory

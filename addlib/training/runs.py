@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import ast
-import csv
-import gzip
 import hashlib
 import inspect
-import io
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +14,7 @@ import torch
 from torch import nn
 
 from addlib.detectors import load_weights, save_weights
+from addlib.files import write
 
 from .evaluation import Predictions
 
@@ -91,21 +88,14 @@ def save(folder: Path, trained: Trained) -> None:
     """Write a finished training; the row comes last, so that a folder with a row is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(trained.detector, folder / "weights.safetensors")
-    write(folder / "history.csv", trained.history.to_csv(index=False, lineterminator="\n").encode())
-    table = trained.predictions.to_csv(index=False, lineterminator="\n", float_format="%.6g").encode()
-    # No name and no time in the file: the same predictions give the same bytes.
-    packed = io.BytesIO()
-    with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as file:
-        file.write(table)
-    write(folder / "predictions.csv.gz", packed.getvalue())
-    write(folder / "row.json", (json.dumps(trained.row, indent=1) + "\n").encode())
-
-
-def write(path: Path, content: bytes) -> None:
-    """A file appears complete or not at all."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    part.replace(path)
+    write(folder / "history.csv", lambda file: trained.history.to_csv(file, index=False, lineterminator="\n"))
+    # No time in the file: the same predictions give the same bytes.
+    packing = {"compression": {"method": "gzip", "mtime": 0}, "float_format": "%.6g"}
+    write(
+        folder / "predictions.csv.gz",
+        lambda file: trained.predictions.to_csv(file, index=False, lineterminator="\n", **packing),
+    )
+    write(folder / "row.json", lambda file: file.write((json.dumps(trained.row, indent=1) + "\n").encode()))
 
 
 def table_of(split: str, predictions: Predictions) -> pd.DataFrame:
@@ -125,11 +115,8 @@ def read_history(folder: Path) -> pd.DataFrame:
     """What Lightning's CSV logger wrote, over all attempts: after an interruption the later attempt counts."""
     tables = []
     for path in sorted(folder.glob("csv/attempt_*/metrics.csv"), key=lambda path: int(path.parent.name.split("_")[1])):
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        if rows:
-            frame = pd.DataFrame(rows).apply(pd.to_numeric)
-            tables = [table[table["step"] < frame["step"].min()] for table in tables] + [frame]
+        frame = pd.read_csv(path)
+        tables = [table[table["step"] < frame["step"].min()] for table in tables] + [frame]
     if not tables:
         return pd.DataFrame({"step": [], "epoch": []})
     # Training and validation are logged in rows of their own.

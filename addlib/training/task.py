@@ -44,7 +44,6 @@ class TrainingTask(lightning.LightningModule):
         self.val_loss, self.val_accuracy = MeanMetric(), BinaryAccuracy(validate_args=False)
         self.val_auc = BinaryAUROC(validate_args=False)
         self._first_bad = {}
-        self.example_batch = None
 
     @property
     def teacher(self):
@@ -100,8 +99,7 @@ class TrainingTask(lightning.LightningModule):
 
     def validation_step(self, batch, index):
         _, compressed, labels = batch
-        (compressed,) = self._centre(compressed)
-        logits = self.detector(compressed).logits.float()
+        logits = self.detector(centre(compressed, self.recipe.shift)).logits.float()
         self.val_loss.update(functional.cross_entropy(logits, labels), len(labels))
         # The logit of the odds, not the probability: float32 rounds those of a sure network to 1.
         odds = logits[:, 1] - logits[:, 0]
@@ -132,9 +130,6 @@ class TrainingTask(lightning.LightningModule):
         return tuple(
             crop[..., top : crop.shape[-2] - margin + top, left : crop.shape[-1] - margin + left] for crop in crops
         )
-
-    def _centre(self, *crops):
-        return tuple(centre(crop, self.recipe.shift) for crop in crops)
 
     def _watch(self, terms):
         """Remember, without waiting for the device, the first step at which each term was not finite."""

@@ -35,7 +35,7 @@ from addlib import provenance
 from addlib.detectors import create_detector
 from addlib.faceforensics.resident import ResidentPairs
 from addlib.training import Recipe, create_distiller
-from addlib.training.engine import Hardware, _deterministic, _quiet
+from addlib.training.engine import Hardware, deterministic, quiet
 from addlib.training.loading import EpochLoader
 from addlib.training.precision import autocast
 from addlib.training.task import TrainingTask
@@ -99,7 +99,7 @@ class Clock(lightning.Callback):
         # A GPU is not waited for in every step: that would hide what runs beside it.
         self.moments.append(time.perf_counter())
 
-    def on_train_epoch_end(self, *_):
+    def on_train_end(self, *_):
         wait(self.device)
         self.moments[-1] = time.perf_counter()
 
@@ -114,38 +114,17 @@ def full(arguments, pairs, hardware):
     student.train()
     task = TrainingTask(student, recipe, teacher=teacher, distiller=create_distiller("add", *answers))
     clock, steps = Clock(arguments.device), arguments.steps + arguments.warm_up
-    with _quiet(), _deterministic(), tempfile.TemporaryDirectory() as folder:
+    with quiet(), deterministic(), tempfile.TemporaryDirectory() as folder:
         trainer = lightning.Trainer(
-            **hardware.trainer_options(), max_epochs=1, limit_train_batches=steps, limit_val_batches=0, callbacks=[clock],
+            **hardware.trainer_options(), max_epochs=-1, max_steps=steps, limit_val_batches=0, callbacks=[clock],
             logger=lightning.pytorch.loggers.CSVLogger(folder), enable_checkpointing=False, enable_progress_bar=False,
             enable_model_summary=False, log_every_n_steps=10,
         )  # fmt: skip
-        trainer.fit(task, Repeated(pairs, arguments.batch, steps))
+        trainer.fit(task, EpochLoader(pairs, arguments.batch, flip=0.5))
     if arguments.device == "cuda":
         whole = (clock.moments[-1] - clock.moments[arguments.warm_up - 1]) / arguments.steps
         return [whole] * arguments.steps
     return [b - a for a, b in itertools.pairwise(clock.moments[arguments.warm_up - 1 :])]
-
-
-class Repeated(EpochLoader):
-    """An epoch of a given number of steps, whatever the size of the set."""
-
-    def __init__(self, pairs, batch_size, steps):
-        super().__init__(pairs, batch_size, flip=0.5)
-        self.steps = steps
-
-    def __len__(self):
-        return getattr(self, "steps", 1)
-
-    def __iter__(self):
-        def epochs():
-            while True:
-                yield from ResidentPairs.batches(
-                    self.pairs, self.batch_size, seed=self.epoch, flip=0.5, normalise=(0.5, 0.5), drop_last=True
-                )
-                self.epoch += 1
-
-        return itertools.islice(epochs(), self.steps)
 
 
 class Files(Dataset):

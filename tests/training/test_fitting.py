@@ -216,3 +216,24 @@ def test_a_recipe_object_works(prepared):
     recipe = Recipe("mine", epochs=1, batch_size=4, validations=1)
     found = fit_detector(prepared, "FaceSwap", "c40", detector="resnet18_narrow", recipe=recipe)
     assert found.row["recipe"] == "mine" and found.row["changes"]["epochs"] == 1
+
+
+@pytest.mark.slow
+def test_compiled(prepared):
+    """The same training but for rounding, and weights under the same names."""
+    options = OPTIONS | {"changes": SHORT | {"epochs": 1}, "precision": "32-true"}
+    plain, compiled = (fit_detector(prepared, "FaceSwap", "raw", compile=c, **options) for c in (False, True))
+    assert compiled.detector.state_dict().keys() == plain.detector.state_dict().keys()
+    assert compiled.history["val_loss"].dropna().tolist() == pytest.approx(
+        plain.history["val_loss"].dropna().tolist(), rel=1e-2
+    )
+
+
+def test_a_bar_for_people_only(monkeypatch):
+    from addlib.training.engine import _shows
+
+    assert _shows(True) and not _shows(False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert _shows(None)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    assert not _shows(None)

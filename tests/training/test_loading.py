@@ -11,6 +11,14 @@ def pairs(prepared):
     return load_pairs(prepared, "FaceSwap", "c40", "train")
 
 
+def test_what_does_not_fit_is_read_from_disk(prepared, monkeypatch):
+    def full(*_, **__):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr("addlib.training.loading.ResidentPairs.__init__", full)
+    assert isinstance(load_pairs(prepared, "FaceSwap", "c40", "train"), FacePairs)
+
+
 def gathered(loader):
     return [torch.cat(parts) for parts in zip(*loader, strict=True)]
 
