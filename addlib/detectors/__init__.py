@@ -1,6 +1,6 @@
 """Backbones with a common face: ``create_detector(name)`` gives a module whose output is (stages, embedding, logits).
 
-``resnet``            ResNet-18, 34, 50, and a narrow ResNet-18 for the CPU
+``resnet``            ResNet-18, 34, 50, and a narrow ResNet-18 and 34 for the CPU
 ``efficientnet``      EfficientNet-B0
 ``xception``          Xception
 ``inception_resnet``  Inception-ResNet-v1, for VGGFace2 weights
@@ -24,6 +24,7 @@ _MODULES = {
     "resnet34": "resnet",
     "resnet50": "resnet",
     "resnet18_narrow": "resnet",
+    "resnet34_narrow": "resnet",
     "efficientnet_b0": "efficientnet",
     "xception": "xception",
     "inception_resnet_v1": "inception_resnet",
@@ -36,7 +37,8 @@ def create_detector(name, num_classes=2, weights=None, **options):
     """A detector by name.
 
     Args:
-        name: one of ``NAMES``; "resnet18_narrow" is a ResNet-18 of 24 to 192 channels for the CPU.
+        name: one of ``NAMES``; "resnet18_narrow" and "resnet34_narrow" are a ResNet-18 and a 34 of 24 to 192 channels, for the
+            CPU.
         num_classes: logits; 2 here, real and fake.
         weights: None for a random start, for which nothing is read or downloaded. Path of a file, see
             :func:`load_weights`: weights of the same detector, or the public ones of its architecture. ``"imagenet"``:

@@ -47,9 +47,9 @@ class StagedResNet(nn.Module):
 
 
 class _Narrow(nn.Module):
-    """The parts of a ResNet-18 with 24 to 192 channels, stem included: most of its time goes into the widest maps."""
+    """The parts of a ResNet-18 or 34 with 24 to 192 channels, stem included: most of its time goes into the widest maps."""
 
-    def __init__(self, num_classes, widths=(24, 48, 96, 192)):
+    def __init__(self, num_classes, depths, widths=(24, 48, 96, 192)):
         from timm.models.resnet import BasicBlock, downsample_conv
 
         super().__init__()
@@ -57,11 +57,11 @@ class _Narrow(nn.Module):
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         before = widths[0]
-        for number, width in enumerate(widths, 1):
+        for number, (depth, width) in enumerate(zip(depths, widths, strict=True), 1):
             stride = 1 if number == 1 else 2
             shortcut = None if width == before else downsample_conv(before, width, 1, stride)
-            blocks = nn.Sequential(BasicBlock(before, width, stride, shortcut), BasicBlock(width, width))
-            setattr(self, f"layer{number}", blocks)
+            first = BasicBlock(before, width, stride, shortcut)
+            setattr(self, f"layer{number}", nn.Sequential(first, *(BasicBlock(width, width) for _ in range(depth - 1))))
             before = width
         self.fc = nn.Linear(before, num_classes)
         for module in self.modules():
@@ -82,7 +82,11 @@ def resnet50(num_classes):
 
 
 def resnet18_narrow(num_classes):
-    return StagedResNet(_Narrow(num_classes))
+    return StagedResNet(_Narrow(num_classes, (2, 2, 2, 2)))
+
+
+def resnet34_narrow(num_classes):
+    return StagedResNet(_Narrow(num_classes, (3, 4, 6, 3)))
 
 
 def _torchvision(name, num_classes):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-FR = {"alpha": 1.0, "gamma_fr": 1.0}
+FR = {"alpha": 1.0, "gamma_fr": 1.0, "detach_weight": True}
 MV = {
     "beta": 16.0, "views": 12, "bins": None, "gamma_mv": 100.0, "eta": 50.0, "margin": 0.012, "coordinates": "index",
     "variant": "paper",
@@ -49,6 +49,7 @@ class Cell:
     seed: int = 0
     alpha: float | None = None
     gamma_fr: float | None = None
+    detach_weight: bool | None = None
     beta: float | None = None
     views: int | None = None
     bins: int | None = None

@@ -21,6 +21,9 @@ MEASURED = (
 )  # fmt: skip
 
 
+TEXT = {"key": str, "data": str, "commit": str, "changes": str}
+
+
 def results_file(root=None) -> Path:
     """data/results/runs.csv of the project round the working directory, or of ``root``."""
     from addlib.book.project import locate
@@ -34,7 +37,19 @@ def read_results(path=None) -> pd.DataFrame:
     if not path.is_file():
         names = ["key", "profile", *Cell.__dataclass_fields__, *MEASURED]
         return pd.DataFrame({name: [] for name in names})
-    return pd.read_csv(path, dtype={"key": str, "data": str, "commit": str, "changes": str})
+    return _completed(pd.read_csv(path, dtype=TEXT))
+
+
+def _completed(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows from before a setting existed had what is its default now; their key follows."""
+    cells = [
+        Cell(**{name: row[name] for name in Cell.__dataclass_fields__ if name in row and not pd.isna(row[name])})
+        for row in table.to_dict("records")
+    ]
+    settings = pd.DataFrame([asdict(cell) for cell in cells], index=table.index)
+    rest = table.drop(columns=["key", "profile", *settings.columns], errors="ignore")
+    keys = [cell.key(data) for cell, data in zip(cells, table["data"], strict=True)]
+    return pd.concat([table[["profile"]].assign(key=keys)[["key", "profile"]], settings, rest], axis=1)
 
 
 def record(cell: Cell, profile: str, row: dict, path=None) -> dict:
@@ -53,10 +68,7 @@ def record(cell: Cell, profile: str, row: dict, path=None) -> dict:
     with FileLock(path.with_name(f".{path.name}.lock")):
         table = read_results(path)
         # Through text and back, so that a table does not depend on the order in which its rows came.
-        line = pd.read_csv(
-            io.StringIO(pd.DataFrame([written]).to_csv(index=False)),
-            dtype={"key": str, "data": str, "commit": str, "changes": str},
-        )
+        line = _completed(pd.read_csv(io.StringIO(pd.DataFrame([written]).to_csv(index=False)), dtype=TEXT))
         kept = table[table["key"] != written["key"]]
         table = pd.concat([kept, line], ignore_index=True) if len(kept) else line
         order = ["profile", *Cell.__dataclass_fields__, "key"]

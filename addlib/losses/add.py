@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from addlib.losses._maps import check_number
-from addlib.losses.frequency import frequency_attention_loss
+from addlib.losses.frequency import FrequencyAttentionLoss
 from addlib.losses.multiview import MultiViewAttentionLoss
 
 # Weights of the stages of ResNet-50, shallow to deep, in the published code.
@@ -48,7 +48,7 @@ class ADDLoss(nn.Module):
             L_MV. ``PUBLISHED_STAGE_WEIGHTS_FR`` and ``PUBLISHED_STAGE_WEIGHTS_MV`` are those of the published code.
         alpha, beta: weights of L_FR and L_MV; 1, and 16 to 23 tuned on each data set, in the paper. Plain attributes:
             set ``alpha`` to 0 to switch the frequency term off, as the published code does in its first epochs.
-        gamma_fr: gamma of :func:`addlib.losses.frequency_attention_loss`.
+        gamma_fr, detach_weight: gamma and detach_weight of :func:`addlib.losses.frequency_attention_loss`.
         views, bins, gamma_mv, eta, margin, coordinates, variant: as
             :func:`addlib.losses.multi_view_attention_loss`. Directions and pairs are drawn anew for every stage.
 
@@ -67,6 +67,7 @@ class ADDLoss(nn.Module):
         beta: float = 16.0,
         *,
         gamma_fr: float = 1.0,
+        detach_weight: bool = True,
         views: int = 12,
         bins: int | None = None,
         gamma_mv: float = 100.0,
@@ -85,7 +86,7 @@ class ADDLoss(nn.Module):
         self.stage_weights_mv = tuple(check_number("a stage weight", weight) for weight in stage_weights_mv)
         self.alpha = check_number("alpha", alpha)
         self.beta = check_number("beta", beta)
-        self.gamma_fr = check_number("gamma_fr", gamma_fr)
+        self.frequency = FrequencyAttentionLoss(check_number("gamma_fr", gamma_fr), detach_weight)
         self.multi_view = MultiViewAttentionLoss(views, bins, gamma_mv, eta, margin, coordinates, variant)
 
     def forward(
@@ -125,7 +126,7 @@ class ADDLoss(nn.Module):
                 "stage weight; give unused stages the weight 0"
             )
         frequency = [
-            self._term(stage, weight * self.alpha, frequency_attention_loss, *maps, gamma=self.gamma_fr)
+            self._term(stage, weight * self.alpha, self.frequency, *maps)
             for stage, (weight, *maps) in enumerate(zip(self.stage_weights_fr, student, teacher, strict=True))
         ]
         multi_view = [
@@ -142,7 +143,7 @@ class ADDLoss(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"stage_weights_fr={self.stage_weights_fr}, stage_weights_mv={self.stage_weights_mv}, "
-            f"alpha={self.alpha:g}, beta={self.beta:g}, gamma_fr={self.gamma_fr:g}"
+            f"alpha={self.alpha:g}, beta={self.beta:g}"
         )
 
     @staticmethod

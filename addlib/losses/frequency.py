@@ -9,7 +9,8 @@ Low-Quality Compressed Deepfake Images" (AAAI 2022). With the discrete Fourier t
     loss       = sum over c, u, v of w(u, v) d(c, u, v)           eq. 2; here the mean over the batch
 
 What the paper leaves open is settled as in the published code: the transform is divided by HW (``norm="forward"``),
-without which exp() leaves the range of float32 at once, and no gradient flows through the weight.
+without which exp() leaves the range of float32 at once, and no gradient flows through the weight (unless asked for: then
+w above becomes w (1 + gamma / C * e) in the gradient).
 
 How it is computed. F is linear, so one transform of the difference is enough, and the difference is real, so half of
 the frequencies are. The loss needs the energies only: loss = sum of w e. Its gradient is F^-1(w F difference) times
@@ -75,7 +76,9 @@ def frequency_attention(student: Tensor, teacher: Tensor, *, gamma: float = 1.0)
     return FrequencyAttention(_whole_plane(weight, columns), _whole_plane(half, columns))
 
 
-def frequency_attention_loss(student: Tensor, teacher: Tensor, *, gamma: float = 1.0) -> Tensor:
+def frequency_attention_loss(
+    student: Tensor, teacher: Tensor, *, gamma: float = 1.0, detach_weight: bool = True
+) -> Tensor:
     """Frequency attention loss, eq. 2 and 3 of the paper.
 
     Sum over channels and frequencies, mean over the batch, DFT divided by HW. The weight is a constant for the
@@ -86,6 +89,8 @@ def frequency_attention_loss(student: Tensor, teacher: Tensor, *, gamma: float =
     Args:
         student, teacher: maps (B, C, H, W), floating point, of one shape. The teacher receives no gradient.
         gamma: gamma_FR, at least 0. The paper uses 1 (1e-3 for EfficientNet-B0).
+        detach_weight: False lets the gradient through the weight as well, which the paper does not say to leave out.
+            Same value, gradient larger at every frequency by the factor 1 + gamma / C * e.
 
     Returns:
         Scalar, float32 (float64 if an input is).
@@ -99,33 +104,36 @@ def frequency_attention_loss(student: Tensor, teacher: Tensor, *, gamma: float =
         ValueError: shapes or devices differ, a map is not (B, C, H, W), is empty or not floating point, gamma < 0.
     """
     check_pair(student, teacher)
-    return ScalarLoss.apply(student, teacher.detach(), _FrequencyForm(check_number("gamma", gamma)))
+    return ScalarLoss.apply(student, teacher.detach(), _FrequencyForm(check_number("gamma", gamma), detach_weight))
 
 
 class FrequencyAttentionLoss(nn.Module):
-    """:func:`frequency_attention_loss` with its ``gamma`` stored."""
+    """:func:`frequency_attention_loss` with its ``gamma`` and ``detach_weight`` stored."""
 
-    def __init__(self, gamma: float = 1.0) -> None:
+    def __init__(self, gamma: float = 1.0, detach_weight: bool = True) -> None:
         super().__init__()
-        self.gamma = check_number("gamma", gamma)
+        self.gamma, self.detach_weight = check_number("gamma", gamma), detach_weight
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
-        return frequency_attention_loss(student, teacher, gamma=self.gamma)
+        return frequency_attention_loss(student, teacher, gamma=self.gamma, detach_weight=self.detach_weight)
 
     def extra_repr(self) -> str:
-        return f"gamma={self.gamma:g}"
+        return f"gamma={self.gamma:g}, detach_weight={self.detach_weight}"
 
 
 class _FrequencyForm:
-    """Value, gradient and differentiable form of the loss; ``value`` keeps the weight for the other two."""
+    """Value, gradient and differentiable form of the loss; ``value`` keeps for them what multiplies the gradient of d."""
 
-    def __init__(self, gamma: float) -> None:
-        self.gamma = gamma
+    def __init__(self, gamma: float, detach_weight: bool) -> None:
+        self.gamma, self.detach_weight = gamma, detach_weight
 
     def value(self, student: Tensor, teacher: Tensor) -> Tensor:
         energy = _energies(student, teacher)
         self.weight = _weight(energy, self.gamma, student.shape[1])
         total = (_multiplicity(student) * self.weight * energy).sum((1, 2)).mean()
+        if not self.detach_weight:
+            exponent = energy * (self.gamma / student.shape[1])
+            self.weight = self.weight * (1 + exponent.masked_fill_(exponent > MAX_EXPONENT, 0))
         dtype = working_dtype(student, teacher)
         return total.clamp(max=torch.finfo(dtype).max).to(dtype)
 
@@ -160,7 +168,10 @@ class _FrequencyForm:
         dtype = working_dtype(student, teacher)
         spectrum = torch.fft.rfft2(student.to(dtype) - teacher.to(dtype), norm="forward")
         energy = torch.view_as_real(spectrum).square().sum((1, 4))
-        return ((_multiplicity(student) * self.weight).to(dtype) * energy).sum((1, 2)).mean()
+        weight = self.weight
+        if not self.detach_weight:
+            weight = _weight(energy.double(), self.gamma, student.shape[1])
+        return ((_multiplicity(student) * weight).to(dtype) * energy).sum((1, 2)).mean()
 
 
 def _use_gram(student: Tensor, teacher: Tensor) -> bool:
@@ -198,7 +209,7 @@ def _energies(student: Tensor, teacher: Tensor) -> Tensor:
 
 def _weight(energy: Tensor, gamma: float, channels: int) -> Tensor:
     """w(u, v) of eq. 3, its exponent clamped."""
-    return (energy * (gamma / channels)).clamp_(max=MAX_EXPONENT).exp_()
+    return (energy * (gamma / channels)).clamp(max=MAX_EXPONENT).exp()
 
 
 def _multiplicity(student: Tensor) -> Tensor:

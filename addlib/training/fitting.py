@@ -117,7 +117,7 @@ def fit_student(
             "compile": bool(compile),
             "data": data,
             "versions": versions,
-            "sources": runs.hash_of_sources(*sources(student)),
+            "sources": runs.hash_of_sources(*sources(student, distilled=guide is not None)),
         }
     )
     with contextlib.ExitStack() as stack:

@@ -31,7 +31,7 @@ def test_changes_in_any_order():
     ("settings", "said"),
     [
         ({"distiller": "none", "alpha": 1.0}, "'none' has no alpha"),
-        ({"distiller": "fr", "beta": 1.0}, r"'fr' has no beta; it has \['alpha', 'gamma_fr'\]"),
+        ({"distiller": "fr", "beta": 1.0}, r"'fr' has no beta; it has \['alpha', 'detach_weight', 'gamma_fr'\]"),
         ({"distiller": "telepathy"}, "unknown distiller 'telepathy'"),
     ],
 )

@@ -68,7 +68,7 @@ def test_gradcheck(maps):
 
 def test_zero_weights_compute_nothing(stages, monkeypatch):
     student, teacher = stages
-    for name in ("frequency_attention_loss", "MultiViewAttentionLoss.forward"):
+    for name in ("FrequencyAttentionLoss.forward", "MultiViewAttentionLoss.forward"):
         monkeypatch.setattr(f"addlib.losses.add.{name}", lambda *_, **__: pytest.fail("computed"))
     loss = ADDLoss((1, 1, 1), (1, 1, 1), alpha=0, beta=0)(student, teacher, LABELS)
     assert loss.item() == 0

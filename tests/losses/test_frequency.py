@@ -266,7 +266,7 @@ def test_module(maps):
     student, teacher = maps((2, 3, 4, 4))
     loss = FrequencyAttentionLoss(gamma=2.0)
     assert torch.equal(loss(student, teacher), frequency_attention_loss(student, teacher, gamma=2.0))
-    assert repr(loss) == "FrequencyAttentionLoss(gamma=2)"
+    assert repr(loss) == "FrequencyAttentionLoss(gamma=2, detach_weight=True)"
     assert not list(loss.parameters())
 
 
@@ -290,3 +290,35 @@ def test_errors_name_the_remedy(student, teacher, gamma, words):
     if gamma == 1.0:
         with pytest.raises(ValueError, match=words):
             frequency_attention(student, teacher)
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (2, 3, 16, 16), (2, 40, 8, 8)])
+def test_gradient_through_the_weight_matches_autograd(shape, maps, path):
+    student, teacher = maps(shape)
+    distance = (torch.fft.fft2(student, norm="forward") - torch.fft.fft2(teacher, norm="forward")).abs().square()
+    whole = (torch.exp(2.0 * distance.mean(1, keepdim=True)) * distance).sum((1, 2, 3)).mean()
+    (expected,) = torch.autograd.grad(whole, student)
+    loss = FrequencyAttentionLoss(2.0, detach_weight=False)(student, teacher)
+    assert loss.item() == pytest.approx(frequency_attention_loss(student, teacher, gamma=2.0).item(), rel=1e-12)
+    (gradient,) = torch.autograd.grad(loss, student)
+    torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-14)
+    (constant,) = torch.autograd.grad(frequency_attention_loss(student, teacher, gamma=2.0), student)
+    assert not torch.allclose(constant, gradient)
+
+
+def test_second_derivative_through_the_weight(maps, path):
+    student, teacher = maps((2, 3, 4, 4))
+
+    def loss(x):
+        return frequency_attention_loss(x, teacher, gamma=2.0, detach_weight=False)
+
+    assert torch.autograd.gradcheck(loss, student)
+    assert torch.autograd.gradgradcheck(loss, student)
+
+
+def test_huge_maps_stay_finite_through_the_weight(path):
+    for size in (1e2, 1e10, 1e30):
+        student = torch.full((1, 2, 4, 4), size, requires_grad=True)
+        loss = frequency_attention_loss(student, torch.zeros(1, 2, 4, 4), detach_weight=False)
+        (gradient,) = torch.autograd.grad(loss, student)
+        assert torch.isfinite(loss) and torch.isfinite(gradient).all()
