@@ -11,7 +11,7 @@ from .cells import SETTINGS, Cell, read_grid
 from .comparing import METRICS, less, over_seeds, scores_of, together, written
 from .paper import read_paper
 from .sweep import sweep
-from .table import read_results, record, results_file
+from .table import read_results, record, record_measurements, results_file
 
 __all__ = [
     "METRICS",
@@ -23,6 +23,7 @@ __all__ = [
     "read_paper",
     "read_results",
     "record",
+    "record_measurements",
     "results_file",
     "scores_of",
     "sweep",

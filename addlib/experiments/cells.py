@@ -102,18 +102,20 @@ SETTING_NAMES = tuple(field.name for field in fields(Cell))[7:]
 
 
 def read_grid(path) -> tuple[dict, list[Cell]]:
-    """A grid file: where its crops are, and its cells, each once, seed after seed, teachers first.
+    """A grid file: what is run on which crops, and its cells, each once, seed after seed, teachers first.
 
     The YAML holds ``profile``, ``crops`` (relative to book/), ``common`` (settings of every cell) and ``cells``, a list in
-    which every entry stands for the product of its lists.
+    which every entry stands for the product of its lists. It may name the ``notebook`` of book/experiments that a cell is
+    given to, "train" unless it does.
     Raises ValueError, naming file and entry, for what does not fit.
     """
     path = Path(path)
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     wanted = {"profile", "crops", "common", "cells"}
-    if not isinstance(content, dict) or set(content) != wanted:
+    if not isinstance(content, dict) or set(content) - {"notebook"} != wanted:
         found = sorted(content) if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"{path} holds {found}; a grid has {sorted(wanted)}")
+        raise ValueError(f"{path} holds {found}; a grid has {sorted(wanted)}, and may have a notebook")
+    content.setdefault("notebook", "train")
     cells = {}
     for number, entry in enumerate(content["cells"], 1):
         merged = content["common"] | entry
@@ -125,4 +127,4 @@ def read_grid(path) -> tuple[dict, list[Cell]]:
                 raise ValueError(f"{path}, entry {number} of cells: {error}") from error
     # Others wait for a teacher, so teachers come first, and neighbours in the list have different ones.
     order = sorted(cells, key=lambda cell: (cell.seed, cell.quality != "raw" or cell.distiller != "none"))
-    return {name: content[name] for name in ("profile", "crops")}, order
+    return {name: content[name] for name in ("profile", "crops", "notebook")}, order

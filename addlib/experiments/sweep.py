@@ -16,19 +16,19 @@ from filelock import FileLock, Timeout
 from .cells import read_grid
 from .table import read_results, results_file
 
-NOTEBOOK = Path("experiments") / "train.ipynb"
 LONGEST = 7 * 24 * 3600  # seconds for one cell of the notebook
 
 
 def sweep(grid, *, workers=None, scheduler=None, force=False, limit=None, root=None) -> bool:
-    """Train every cell of a grid that has no row in data/results/runs.csv.
+    """Train every cell of a grid that has no row in data/results/runs.csv, or give it to another notebook and its table.
 
     grid: a YAML file, or the stem of one in book/experiments/grids. workers: trainings at once, by default one for each GPU,
     or one for each core without a GPU. scheduler: address of a Dask scheduler whose workers see the same folders.
     force: train cells that have a row again. limit: at most so many cells.
+    A grid of ``notebook: outside`` runs book/experiments/outside.ipynb and looks for rows in data/results/outside.csv.
     The notebook of each run stays in book/_build/runs. A run that fails or is killed is listed, the others go on, and a
     second call runs what is missing. Returns True if every cell of the grid has its row in the end.
-    Raises ValueError for a grid that cannot be read, FileNotFoundError for crops that are not there.
+    Raises ValueError for a grid that cannot be read, FileNotFoundError for crops or a notebook that are not there.
     """
     from addlib.book.project import locate
     from addlib.faceforensics import data_hash
@@ -44,13 +44,18 @@ def sweep(grid, *, workers=None, scheduler=None, force=False, limit=None, root=N
     about, cells = read_grid(path)
     crops = (project.book / about["crops"]).resolve()
     data = data_hash(crops)
-    known = set() if force else set(read_results(results_file(project.root))["key"])
+    notebook = project.book / "experiments" / f"{about['notebook']}.ipynb"
+    if not notebook.is_file():
+        raise FileNotFoundError(f"{path} is for the notebook {notebook}, which is not there")
+    results = results_file(project.root, "runs" if about["notebook"] == "train" else about["notebook"])
+    known = set() if force else set(read_results(results)["key"])
     todo = [cell for cell in cells if cell.key(data) not in known][:limit]
     print(f"{path.stem}: {len(cells)} cells, {len(cells) - len(todo)} left alone, {len(todo)} to run", flush=True)
     gpus = _gpus()
     jobs = [
         {
             "root": str(project.root),
+            "notebook": str(notebook),
             "name": str(cell),
             "key": cell.key(data),
             "parameters": cell.parameters | {"profile": about["profile"], "crops": str(crops)},
@@ -69,7 +74,7 @@ def sweep(grid, *, workers=None, scheduler=None, force=False, limit=None, root=N
         failed += [name] if problem else []
     if failed:
         print(f"{len(failed)} of {len(jobs)} failed; the same command tries them again", file=sys.stderr)
-    rows = set(read_results(results_file(project.root))["key"])
+    rows = set(read_results(results)["key"])
     return all(cell.key(data) in rows for cell in cells)
 
 
@@ -81,15 +86,17 @@ def run(job: dict) -> tuple[str, float, str]:
     project = Project(Path(job["root"]))
     folder = project.build / "runs"
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{job['key']}.ipynb"
-    order = folder / f"{job['key']}.job.json"
+    source = Path(job["notebook"])
+    name = job["key"] if source.stem == "train" else f"{source.stem}-{job['key']}"
+    target = folder / f"{name}.ipynb"
+    order = folder / f"{name}.job.json"
     order.write_text(
         json.dumps(
             {
-                "source": str(project.book / NOTEBOOK),
+                "source": str(source),
                 "target": str(target),
                 "parameters": job["parameters"],
-                "cwd": str(project.book / NOTEBOOK.parent),
+                "cwd": str(source.parent),
                 "timeout": LONGEST,
             }
         )

@@ -58,7 +58,7 @@ def test_grid(tmp_path):
         {"manipulation": "FaceSwap", "quality": ["c40", "raw"], "distiller": "none", "seed": [0, 1]},
     ]
     about, found = read_grid(write(tmp_path / "grid.yaml", cells=cells))
-    assert about == {"profile": "reader", "crops": "../data/crops"}
+    assert about == {"profile": "reader", "crops": "../data/crops", "notebook": "train"}
     assert len(found) == len(set(found)) == 10, "two cells are in both entries"
     assert [cell.quality for cell in found] == ["raw", *["c40"] * 4] * 2, "teachers first"
     assert {cell.detector for cell in found} == {"resnet18"}

@@ -3,7 +3,7 @@ from concurrent.futures import ProcessPoolExecutor
 import pandas as pd
 import pytest
 
-from addlib.experiments import Cell, read_results, record
+from addlib.experiments import Cell, read_results, record, record_measurements
 from addlib.experiments.table import MEASURED
 
 
@@ -63,3 +63,21 @@ def test_settings_differ_by_distiller(tmp_path):
         record(Cell("FaceSwap", "c40", distiller=distiller), "reader", row(0.5), path)
     table = read_results(path).set_index("distiller")
     assert pd.isna(table.loc["none", "alpha"]) and table.loc["fr", "alpha"] == 1 and table.loc["add", "views"] == 12
+
+
+def test_measurements_of_a_cell_replace_each_other(tmp_path):
+    path = tmp_path / "outside.csv"
+    one, two = (Cell("FaceSwap", "c40", seed=seed) for seed in (0, 1))
+    for cell in (two, one):
+        rows = [{"data": "00ff", "codec": name, "accuracy": 0.5} for name in ("h265", "jpeg", "vp9")]
+        record_measurements(cell, "reader", rows, path)
+    record_measurements(one, "reader", [{"data": "00ff", "codec": "vp9", "accuracy": 0.75}], path)
+    table = read_results(path)
+    assert table["seed"].tolist() == [0, 1, 1, 1] and table["codec"].tolist() == ["vp9", "h265", "jpeg", "vp9"]
+    assert set(table["key"]) == {one.key("00ff"), two.key("00ff")}
+
+
+@pytest.mark.parametrize("rows", [[], [{"accuracy": 1.0}], [{"data": "f", "a": 1}, {"data": "f", "b": 1}]])
+def test_measurements_that_do_not_make_a_table(tmp_path, rows):
+    with pytest.raises(ValueError, match=f"{len(rows)} rows with columns"):
+        record_measurements(Cell("FaceSwap", "c40"), "reader", rows, tmp_path / "outside.csv")
