@@ -3,6 +3,7 @@
 ``cells``      one training by its settings, and a grid of them from YAML
 ``table``      rows of results: one for each cell, never two
 ``sweep``      runs those cells of a grid that have no row
+``kept``       the network behind a row; imports Lightning, so import it when needed
 ``comparing``  one metric of one setting by seed, intervals, differences seed by seed
 ``paper``      the paper's own tables in the same names
 """
