@@ -1,4 +1,4 @@
-"""The command line: ``addlib generate | prepare | verify | sweep | book``.
+"""The command line: ``addlib generate | prepare | verify | sweep | predict | book``.
 
 Modules are imported by the command that needs them, so that help is instant. Defaults that a function declares are
 left to it: options that were not given are not passed on.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from addlib import __version__
 
@@ -42,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     _prepare(commands)
     _verify(commands)
     _sweep(commands)
+    _predict(commands)
     _book(commands)
     return top
 
@@ -107,6 +109,26 @@ def _sweep(commands) -> None:
     command.add_argument("--force", action="store_true", help="train cells that have a row again")
 
 
+def _predict(commands) -> None:
+    summary = "Say of each video how likely a detector takes it for fake, by its faces."
+    command = _command(commands, "predict", _run_predict, summary)
+    command.add_argument("videos", nargs="+", metavar="VIDEO", help="file, or folder of images named by frame number")
+    command.add_argument(
+        "--weights", required=True, metavar="FILE", help="e.g. data/runs/NAME/weights.safetensors, of a training"
+    )
+    command.add_argument("--frames", type=int, metavar="N", help="frames to look at, evenly spread (default: 64)")
+    command.add_argument(
+        "--shift",
+        type=int,
+        metavar="N",
+        help="pixels that training took off the crops (default: as the file says, else 0)",
+    )
+    command.add_argument("--csv", metavar="FILE", help="write frame, time, box and probability of every frame")
+    command.add_argument(
+        "--plot", metavar="FILE", help="draw the probability over time (.png, .svg or .pdf; one video)"
+    )
+
+
 def _book(commands) -> None:
     book = commands.add_parser("book", help="Execute, validate, refresh or publish the book.")
     steps = book.add_subparsers(required=True, metavar="STEP")
@@ -128,6 +150,40 @@ def _run_sweep(grid: str, **options) -> bool:
     from addlib import experiments
 
     return experiments.sweep(grid, **options)
+
+
+def _run_predict(videos: list, weights: str, csv: str | None = None, plot: str | None = None, **options) -> bool:
+    import pandas as pd
+
+    from addlib import judging
+    from addlib.detectors import read_detector
+    from addlib.training import Recipe
+
+    if plot and len(videos) > 1:
+        raise ValueError(f"--plot is for one video, there are {len(videos)}")
+    detector, about = read_detector(weights)
+    if about:
+        options.setdefault("shift", Recipe.named(about["recipe"], **about["changes"]).shift)
+    known = ", ".join(f"{name} {about[name]}" for name in ("manipulation", "quality", "distiller") if name in about)
+    print(f"{detector.name}, trained on: {known or 'the file does not say what'}")
+    print("A probability holds for videos like those of the training; it is no evidence about others.")
+    tables, complete = [], True
+    for video in videos:
+        try:
+            found = judging.judge(video, detector, **options)
+        except (OSError, ValueError) as error:
+            print(f"{video}: {error}", file=sys.stderr)
+            complete = False
+            continue
+        tables.append(found.frames.assign(video=video))
+        looked = f"a face in {found.faces} of {len(found.frames)} frames"
+        print(f"{video}: {f'fake with probability {found.probability:.3f}' if found.faces else 'not judged'}, {looked}")
+        complete &= found.faces > 0
+        if plot:
+            judging.plot(found, title=Path(video).name).savefig(plot, dpi=150)
+    if csv and tables:
+        pd.concat(tables).to_csv(csv, index=False)
+    return complete
 
 
 def _run_generate(root: str, **options) -> bool:

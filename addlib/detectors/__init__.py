@@ -14,9 +14,9 @@ import inspect
 from importlib import import_module
 
 from .base import Detection
-from .weights import imagenet_file, load_weights, save_weights
+from .weights import imagenet_file, load_weights, read_detector, save_weights
 
-__all__ = ["NAMES", "Detection", "create_detector", "load_weights", "normalisation", "save_weights"]
+__all__ = ["NAMES", "Detection", "create_detector", "load_weights", "normalisation", "read_detector", "save_weights"]
 
 # Each is built by the function of its name in a module here, imported when asked for: torchvision alone takes seconds.
 _MODULES = {

@@ -51,11 +51,12 @@ def load_weights(detector, path):
     detector.load_state_dict(state, strict=False)
 
 
-def save_weights(detector, path):
+def save_weights(detector, path, about=None):
     """Write the parameters of a detector of ``create_detector`` as safetensors; the file appears when it is complete.
 
     path: ends in ``.safetensors``; its folder is made. The metadata of the file are ``name``, ``num_classes`` and ``options``
-    (JSON); ``create_detector`` with the same reads it. Raises ValueError for another suffix or module, OSError if the file
+    (JSON), so that :func:`read_detector` needs nothing else. about: more of them, what JSON holds by name, such as what it was
+    trained on. Raises ValueError for another suffix or module, OSError if the file
     cannot be written.
     """
     from safetensors.torch import save
@@ -70,8 +71,30 @@ def save_weights(detector, path):
         key: t.detach().cpu().clone(memory_format=torch.contiguous_format) for key, t in detector.state_dict().items()
     }
     settings = {"num_classes": str(detector.num_classes), "options": json.dumps(detector.options)}
-    data = save(state, {"format": "pt", "name": detector.name, **settings})
+    more = {"about": json.dumps(about)} if about else {}
+    data = save(state, {"format": "pt", "name": detector.name, **settings, **more})
     write(path, lambda file: file.write(data))
+
+
+def read_detector(path):
+    """The detector that :func:`save_weights` wrote, in evaluation mode, and what it was told about it.
+
+    path: a ``.safetensors`` of ``save_weights``, such as data/runs/.../weights.safetensors.
+    Returns (detector, about), about a dict. Raises as :func:`load_weights`, and ValueError for a file that does not say which
+    detector it is of.
+    """
+    from . import create_detector
+
+    path = Path(path)
+    _, metadata = _read(path)
+    if "name" not in metadata:
+        raise ValueError(
+            f"{path} does not say which detector it is of; expected a file of save_weights. For other weights: "
+            "create_detector(name, weights=...), then save_weights"
+        )
+    options = json.loads(metadata["options"])
+    detector = create_detector(metadata["name"], int(metadata["num_classes"]), weights=path, **options)
+    return detector.eval(), json.loads(metadata.get("about", "{}"))
 
 
 def imagenet_file(name):

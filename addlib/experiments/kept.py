@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from addlib.detectors import create_detector
+from addlib.detectors import read_detector
 from addlib.faceforensics import data_hash
 from addlib.training import Recipe, Trained, fit_detector, fit_student, runs
 
@@ -43,20 +43,11 @@ def kept(cell: Cell, crops, folder) -> Trained | None:
         names = ("manipulation", "quality", "detector", "distiller", "recipe", "changes", "seed")
         made = Cell(**{name: row[name] for name in names}, **row["settings"])
         if _identity(made) == _identity(cell) and row["data"] == data:
-            return runs.load(
-                path.parent, create_detector(cell.detector, **_options(path.with_name("weights.safetensors")))
-            )
+            detector, _ = read_detector(path.with_name("weights.safetensors"))
+            return runs.load(path.parent, detector)
     return None
 
 
 def _identity(cell: Cell):
     """The cell with its recipe spelt out: changes to what the recipe has anyway are none."""
     return replace(cell, changes="{}"), Recipe.named(cell.recipe, **json.loads(cell.changes))
-
-
-def _options(weights: Path) -> dict:
-    """How the detector was made, such as F3Net for its size of crops."""
-    from safetensors import safe_open
-
-    with safe_open(weights, "pt") as file:
-        return json.loads(file.metadata()["options"])

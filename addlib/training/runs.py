@@ -87,7 +87,9 @@ def load(folder: Path, detector: nn.Module) -> Trained | None:
 def save(folder: Path, trained: Trained) -> None:
     """Write a finished training; the row comes last, so that a folder with a row is complete."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_weights(trained.detector, folder / "weights.safetensors")
+    names = ("manipulation", "quality", "distiller", "recipe", "changes", "seed", "data", "commit")
+    about = {name: trained.row[name] for name in names}
+    save_weights(trained.detector, folder / "weights.safetensors", about)
     write(folder / "history.csv", lambda file: trained.history.to_csv(file, index=False, lineterminator="\n"))
     # No time in the file: the same predictions give the same bytes.
     packing = {"compression": {"method": "gzip", "mtime": 0}, "float_format": "%.6g"}

@@ -1,0 +1,259 @@
+"""Where a detector looks: class-activation maps, their share on the face, and crops whose background is disturbed.
+
+Grad-CAM, equations 1 and 2 of Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-Based
+Localization" (ICCV 2017). With the maps A_k of a stage, k = 1 ... C, on a grid of Z places, and a score y of the answer,
+
+    weight of channel k = 1/Z * sum over the places of dy / dA_k
+    map                 = ReLU(sum over k of weight_k * A_k)
+
+pytorch-grad-cam (extra ``book``) computes it. That library returns maps less their minimum, divided by their maximum and
+enlarged; here they keep the unit of the score and the stage's own grid, so that they can be added up and compared.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+SCORES = ("logit", "margin")
+KINDS = ("noise", "shuffle", "grey")
+
+
+class _Probe(nn.Module):
+    """Logits of a detector, with one of its stages led through a module that the library can hook."""
+
+    def __init__(self, detector, stage):
+        super().__init__()
+        self.detector, self.stage, self.place = detector, stage, nn.Identity()
+
+    def forward(self, crops):
+        answer = self.detector(crops)
+        if not 1 <= self.stage <= len(answer.stages):
+            raise ValueError(f"stage is {self.stage}, expected 1 to {len(answer.stages)}, shallow to deep")
+        self.place(answer.stages[self.stage - 1])
+        return answer.logits
+
+
+def class_activation_maps(
+    detector, crops: Tensor, *, classes=None, stage: int | None = None, score="logit", rectify=True, batch_size=64
+) -> Tensor:
+    """Grad-CAM of every crop for one class each.
+
+    Args:
+        detector: of ``addlib.detectors``, on any device; it is asked in evaluation mode and left as it was.
+        crops: (B, 3, H, W) floats, normalised as the detector takes them (``detectors.normalisation``), on any device.
+        classes: one for all, or (B,) integers; 1 is fake and 0 real. None takes the class that the detector predicts for
+            each crop, as the paper does.
+        stage: number of the stage, 1 the shallowest; None takes the deepest.
+        score: "logit" of the class, as in Selvaraju et al.; "margin" is this logit less the mean of the others, on which
+            the probability depends when there are two classes.
+        rectify: False leaves the ReLU out: what is negative speaks against the class.
+        batch_size: crops at a time.
+
+    Returns:
+        (B, h, w) float32 on the CPU, on the grid of the stage, in units of the score per place; not normalised. Zero
+        everywhere where all places speak against the class. The same arguments give the same maps.
+
+    Raises:
+        ValueError: crops, classes, stage or score do not fit, or the logits do not depend on this stage's maps (the first
+            three stages of F3-Net are copies).
+        ImportError: pytorch-grad-cam is not installed.
+    """
+    if crops.ndim != 4 or not len(crops) or not crops.is_floating_point():
+        raise ValueError(
+            f"crops are {crops.dtype} of shape {tuple(crops.shape)}, expected normalised floats (B, 3, H, W)"
+        )
+    if score not in SCORES:
+        raise ValueError(f"score is {score!r}, expected one of {list(SCORES)}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}, expected at least 1")
+    chosen = None if classes is None else torch.as_tensor(classes).cpu()
+    if chosen is not None:
+        if chosen.ndim > 1 or chosen.is_floating_point() or (chosen.ndim and len(chosen) != len(crops)):
+            raise ValueError(
+                f"classes are {chosen.dtype} of shape {tuple(chosen.shape)}, expected a number or ({len(crops)},)"
+            )
+        chosen = chosen.expand(len(crops))
+
+    from pytorch_grad_cam import GradCAM
+
+    # A copy, because the library switches the network to evaluation and clears the gradients of its parameters.
+    network = copy.deepcopy(detector).eval().requires_grad_(False)
+    device = next(network.parameters()).device
+    with torch.no_grad():
+        answer = network(crops[:1].to(device))
+    probe = _Probe(network, len(answer.stages) if stage is None else stage)
+    count = answer.logits.shape[1]
+    if chosen is not None and not ((chosen >= 0) & (chosen < count)).all():
+        raise ValueError(f"classes are {sorted(set(chosen.tolist()))}, expected 0 to {count - 1}")
+    cam = GradCAM(model=probe, target_layers=[probe.place])
+    found = []
+    # TF32 would round the maps of some GPUs to three digits; benchmark mode may choose another algorithm every time.
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        for start in range(0, len(crops), batch_size):
+            # No parameter needs a gradient, so the input must: else the library sees none at the stage.
+            batch = crops[start : start + batch_size].detach().to(device).requires_grad_()
+            if chosen is None:
+                with torch.no_grad():
+                    wanted = network(batch).logits.argmax(1).tolist()
+            else:
+                wanted = chosen[start : start + batch_size].tolist()
+            targets = [_Score(number, score) for number in wanted]
+            found.append(_maps(cam, probe.place, batch, targets))
+    cam.activations_and_grads.release()
+    maps = torch.cat(found)
+    return maps.relu() if rectify else maps
+
+
+class _Score:
+    """What the library differentiates: the logit of a class, or its margin over the mean of the others."""
+
+    def __init__(self, number, kind):
+        self.number, self.kind = number, kind
+
+    def __call__(self, logits):
+        if self.kind == "logit" or len(logits) == 1:
+            return logits[self.number]
+        others = (logits.sum() - logits[self.number]) / (len(logits) - 1)
+        return logits[self.number] - others
+
+
+def _maps(cam, place, batch, targets):
+    """Weighted sums of a batch before the library scales them, (B, h, w)."""
+    kept = cam.activations_and_grads
+    kept.gradients = []
+    try:
+        cam(input_tensor=batch, targets=targets)
+    except (AttributeError, TypeError):
+        # Without a gradient at the stage the library has nothing to average, and says so in its own way.
+        if kept.gradients:
+            raise
+        raise ValueError(
+            "the logits do not depend on this stage's maps, so it has no class-activation map; choose the last stage"
+        ) from None
+    arrays = (kept.activations[0].numpy(), kept.gradients[0].numpy())
+    return torch.from_numpy(cam.get_cam_image(batch, place, targets, *arrays)).float()
+
+
+def enlarge(maps: Tensor, size: int) -> Tensor:
+    """Maps (B, h, w) on a grid of size × size pixels, bilinear between the centres of the places; (B, size, size)."""
+    if maps.ndim != 3 or size < 1:
+        raise ValueError(f"maps are {tuple(maps.shape)} and size is {size}, expected (B, h, w) and at least 1 pixel")
+    return nn.functional.interpolate(maps[:, None], (size, size), mode="bilinear", align_corners=False)[:, 0]
+
+
+def face_mask(size: int = 128, *, scale: float = 1.3) -> Tensor:
+    """The face in a crop: the ellipse inscribed in the box that dlib found.
+
+    A crop is ``scale`` times the longer side of the box (``addlib.faces.square``), so the box is its middle 1/scale. That
+    holds for every crop that ``prepare`` wrote, as long as the square did not meet the edge of the frame.
+
+    size: height and width of the crop in pixels. Returns (size, size) bool, True where a pixel's centre is inside; about
+    π / (4 scale²) of the crop. For the window that a recipe cuts, take the middle of it: ``training.task.centre``.
+    Raises ValueError for a size below 1 or a scale below 1.
+    """
+    if size < 1 or not scale >= 1:
+        raise ValueError(f"size is {size} and scale {scale}, expected at least 1 pixel and at least 1")
+    offset = torch.arange(size, dtype=torch.float64) + 0.5 - size / 2
+    squares = (offset / (size / scale / 2)).square()
+    return squares[:, None] + squares[None, :] <= 1
+
+
+def share_inside(maps: Tensor, mask: Tensor) -> Tensor:
+    """Share of each map that lies inside a region.
+
+    maps: (B, H, W), not negative, any unit. mask: (H, W) bool, or one for each map. Returns (B,) float64 in [0, 1]; a map that is
+    the same everywhere gives the mask's share of the area, and a map that is zero everywhere NaN.
+    Raises ValueError if the shapes differ, the mask is not bool, or a map is negative or not finite.
+    """
+    if maps.ndim != 3 or mask.dtype != torch.bool or mask.shape not in (maps.shape, maps.shape[1:]):
+        raise ValueError(
+            f"maps are {tuple(maps.shape)} and the mask is {mask.dtype} of shape {tuple(mask.shape)}, expected (B, H, W) and a "
+            "bool (H, W); enlarge the maps to the size of the mask"
+        )
+    if not (torch.isfinite(maps) & (maps >= 0)).all():
+        raise ValueError("maps hold negative or infinite values or NaN, expected finite ones from 0; rectify them")
+    maps = maps.double()
+    return (maps * mask.to(maps.device)).sum((1, 2)) / maps.sum((1, 2))
+
+
+def rank_agreement(first: Tensor, second: Tensor) -> Tensor:
+    """Spearman's rank correlation of two maps of the same crop over their places.
+
+    first, second: (B, h, w), of any sign. Not rectified ones, whose zeros are all of one rank, use every place.
+    Returns (B,) float64 in [-1, 1]; NaN where a map is the same everywhere.
+    Raises ValueError if the shapes differ.
+    """
+    if first.ndim != 3 or first.shape != second.shape:
+        raise ValueError(
+            f"maps are {tuple(first.shape)} and {tuple(second.shape)}, expected (B, h, w) of the same crops and stage"
+        )
+    from scipy.stats import rankdata
+
+    ranks = [torch.from_numpy(rankdata(maps.flatten(1).cpu().numpy(), axis=1)) for maps in (first, second)]
+    a, b = (rank - rank.mean(1, keepdim=True) for rank in ranks)
+    return (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1)).sqrt()
+
+
+def disturb_background(
+    crops: Tensor, mask: Tensor, kind: str, *, generator=None, std: float = 20.0, block: int = 8
+) -> Tensor:
+    """Crops with another background and the same face, bit by bit.
+
+    Le and Woo propose both kinds of attack, noise and disorder, at the end of their supplement, and do neither. The crops
+    are disturbed as a detector gets them, after the codec.
+
+    Args:
+        crops: (B, 3, H, W) uint8.
+        mask: (H, W) bool, True where nothing may change, such as ``face_mask``; its complement disturbs the face instead.
+        kind: "noise" adds normal noise to every value of the background, rounds, and clips to 0 ... 255. "shuffle" permutes
+            the square blocks that lie in the background as a whole, for each crop anew; what else is background stays.
+            "grey" sets it to 128.
+        generator: torch.Generator on the CPU, for noise and shuffle; every device draws the same.
+        std: of the noise, in grey levels. block: side of the blocks in pixels.
+
+    Returns:
+        (B, 3, H, W) uint8, a new tensor on the device of the crops.
+
+    Raises:
+        ValueError: types, shapes or settings do not fit, or fewer than two blocks lie in the background.
+    """
+    if crops.dtype != torch.uint8 or crops.ndim != 4:
+        raise ValueError(f"crops are {crops.dtype} of shape {tuple(crops.shape)}, expected uint8 (B, 3, H, W)")
+    if mask.dtype != torch.bool or mask.shape != crops.shape[2:]:
+        raise ValueError(
+            f"the mask is {mask.dtype} of shape {tuple(mask.shape)}, expected bool {tuple(crops.shape[2:])} like the crops"
+        )
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}, expected one of {list(KINDS)}")
+    mask = mask.cpu()
+    if kind == "shuffle":
+        return _shuffled(crops, mask, block, generator)
+    if kind == "noise":
+        if not 0 <= std < float("inf"):
+            raise ValueError(f"std is {std}, expected a number of grey levels from 0")
+        noise = std * torch.randn(crops.shape, generator=generator)
+        changed = (crops.float() + noise.to(crops.device)).round().clamp(0, 255).to(torch.uint8)
+    else:
+        changed = torch.full_like(crops, 128)
+    return torch.where(mask.to(crops.device), crops, changed)
+
+
+def _shuffled(crops, mask, block, generator):
+    height, width = mask.shape
+    if block < 1 or height % block or width % block:
+        raise ValueError(f"block is {block}, expected a divisor of {height} and {width}")
+    # A pixel of each block, counted along the rows: (blocks, pixels of a block).
+    pixels = torch.arange(height * width).view(height // block, block, width // block, block)
+    pixels = pixels.transpose(1, 2).reshape(-1, block * block)
+    free = pixels[~mask.view(-1)[pixels].any(1)]
+    if len(free) < 2:
+        raise ValueError(f"{len(free)} blocks of {block} pixels lie in the background, expected two or more")
+    order = torch.rand(len(crops), len(free), generator=generator).argsort(1)
+    source = free[order].flatten(1).to(crops.device)
+    flat = crops.flatten(2).clone()
+    # Distinct targets, so the order in which they are written does not matter.
+    flat[:, :, free.flatten().to(crops.device)] = flat.gather(2, source[:, None].expand(-1, crops.shape[1], -1))
+    return flat.view(crops.shape)
