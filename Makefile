@@ -15,7 +15,7 @@ SITE    := book/_build/html/index.html
 say      = @printf '\n== %s\n' "$(1)"
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test lab data clean lint unit execute validate publish site
+.PHONY: help install book test lab data clean pdf zip lint unit execute validate publish site
 # The steps of one target build on each other; pytest and papermill have their own ways to use several cores.
 .NOTPARALLEL:
 
@@ -23,6 +23,8 @@ help:
 	@echo 'make book     install, generate the data, execute every chapter, publish to $(SITE)'
 	@echo 'make test     ruff, unit tests, chapters under nbval, checks of the site'
 	@echo 'make lab      JupyterLab on the chapters, on this machine only'
+	@echo 'make pdf      print the book into book/_build/seeing-through-compression.pdf (needs Chromium or Chrome)'
+	@echo 'make zip      pack the rendered book, to be read without a network'
 	@echo 'make data     generate MiniForensics and cut its face crops'
 	@echo 'make clean    remove builds, caches and generated data; keeps .venv and your own data'
 	@echo 'PROFILE=$(PROFILE)  (smoke, reader, paper: book/profiles)'
@@ -72,6 +74,9 @@ test: data
 lab: data
 	$(call say,JupyterLab; open the address with the token that it prints)
 	@cd book && ../$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root)
+
+pdf zip: $(STAMP)
+	@$(ADDLIB) book $@
 
 clean:
 	rm -rf book/_build data/miniforensics data/crops/miniforensics data/runs

@@ -136,6 +136,10 @@ def _book(commands) -> None:
     validate = _command(steps, "validate", _run_validate, "Run chapters with nbval, compare with tests/book/expected.")
     refresh = _command(steps, "refresh", _run_refresh, "Write tests/book/expected from the executed chapters.")
     publish = _command(steps, "publish", _run_publish, "Build the site of the executed chapters into book/_build/html.")
+    pdf = _command(steps, "pdf", _run_pdf, "Print the published site into one PDF; needs Chromium or Chrome.")
+    archive = _command(steps, "zip", _run_zip, "Pack the published site, to be read without a network.")
+    for step, kind in ((pdf, "pdf"), (archive, "zip")):
+        step.add_argument("--output", metavar="FILE", help=f"default: book/_build/seeing-through-compression.{kind}")
     for step in (execute, validate, refresh, publish):
         step.add_argument("--profile", metavar="NAME", help="file of book/profiles (default: smoke)")
     for step in (execute, validate, refresh):
@@ -249,6 +253,18 @@ def _run_publish(**options) -> bool:
     from addlib import book
 
     return book.publish(**options)
+
+
+def _run_pdf(**options) -> bool:
+    from addlib import book
+
+    return book.pdf(**options).is_file()
+
+
+def _run_zip(**options) -> bool:
+    from addlib import book
+
+    return book.archive(**options).is_file()
 
 
 if __name__ == "__main__":

@@ -30,10 +30,21 @@ class _Probe(nn.Module):
 
     def forward(self, crops):
         answer = self.detector(crops)
-        if not 1 <= self.stage <= len(answer.stages):
-            raise ValueError(f"stage is {self.stage}, expected 1 to {len(answer.stages)}, shallow to deep")
         self.place(answer.stages[self.stage - 1])
         return answer.logits
+
+
+class _Score:
+    """What the library differentiates: the logit of a class, or its margin over the mean of the others."""
+
+    def __init__(self, number, kind):
+        self.number, self.kind = number, kind
+
+    def __call__(self, logits):
+        number = int(logits.argmax()) if self.number is None else self.number
+        if self.kind == "logit":
+            return logits[number]
+        return logits[number] - (logits.sum() - logits[number]) / (len(logits) - 1)
 
 
 def class_activation_maps(
@@ -84,40 +95,29 @@ def class_activation_maps(
     device = next(network.parameters()).device
     with torch.no_grad():
         answer = network(crops[:1].to(device))
-    probe = _Probe(network, len(answer.stages) if stage is None else stage)
-    count = answer.logits.shape[1]
+    depth, count = len(answer.stages), answer.logits.shape[1]
+    stage = depth if stage is None else stage
+    if stage not in range(1, depth + 1):
+        raise ValueError(f"stage is {stage!r}, expected 1 to {depth}, shallow to deep")
     if chosen is not None and not ((chosen >= 0) & (chosen < count)).all():
         raise ValueError(f"classes are {sorted(set(chosen.tolist()))}, expected 0 to {count - 1}")
+    if score == "margin" and count < 2:
+        raise ValueError("score is 'margin' and the detector has one logit, expected two or more; use 'logit'")
+    wanted = [None] * len(crops) if chosen is None else chosen.tolist()
+    targets = [_Score(number, score) for number in wanted]
+    probe = _Probe(network, int(stage))
     cam = GradCAM(model=probe, target_layers=[probe.place])
     found = []
     # TF32 would round the maps of some GPUs to three digits; benchmark mode may choose another algorithm every time.
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         for start in range(0, len(crops), batch_size):
+            part = slice(start, start + batch_size)
             # No parameter needs a gradient, so the input must: else the library sees none at the stage.
-            batch = crops[start : start + batch_size].detach().to(device).requires_grad_()
-            if chosen is None:
-                with torch.no_grad():
-                    wanted = network(batch).logits.argmax(1).tolist()
-            else:
-                wanted = chosen[start : start + batch_size].tolist()
-            targets = [_Score(number, score) for number in wanted]
-            found.append(_maps(cam, probe.place, batch, targets))
+            batch = crops[part].detach().to(device).requires_grad_()
+            found.append(_maps(cam, probe.place, batch, targets[part]))
     cam.activations_and_grads.release()
     maps = torch.cat(found)
     return maps.relu() if rectify else maps
-
-
-class _Score:
-    """What the library differentiates: the logit of a class, or its margin over the mean of the others."""
-
-    def __init__(self, number, kind):
-        self.number, self.kind = number, kind
-
-    def __call__(self, logits):
-        if self.kind == "logit" or len(logits) == 1:
-            return logits[self.number]
-        others = (logits.sum() - logits[self.number]) / (len(logits) - 1)
-        return logits[self.number] - others
 
 
 def _maps(cam, place, batch, targets):

@@ -56,7 +56,7 @@ def retained(reference, received, edges):
 
     reference, received: (…, H, W), real; leading axes are added up. edges: as for ``radial_profile``.
     Returns (len(edges) - 1,): the factor that, times the reference, comes nearest to the received in each ring, that is
-    Σ Re(R·conj(S)) / Σ |S|² with the windowed DFTs S of the reference and R of the received. 1 where nothing is lost, 0 where
+    ``Σ Re(R·conj(S)) / Σ |S|²`` with the windowed DFTs S of the reference and R of the received. 1 where nothing is lost, 0 where
     nothing of it is left, whatever else has come instead.
     Raises ValueError if the shapes differ.
     """

@@ -4,6 +4,8 @@
 ``validate``  runs them again with nbval and compares the text with tests/book/expected
 ``refresh``   writes those expected texts from an executed copy
 ``publish``   stages the executed copies and builds the site into book/_build/html
+``pdf``       prints the site into one file
+``archive``   packs the site, to be read without a network
 
 Each function returns True if everything that was asked for was done, prints one line per chapter, and raises
 :class:`BookError` where it cannot start.
@@ -13,6 +15,7 @@ from addlib.book.expected import refresh
 from addlib.book.project import BookError
 from addlib.book.publishing import publish
 from addlib.book.running import execute
+from addlib.book.takeaway import archive, pdf
 from addlib.book.validating import validate
 
-__all__ = ["BookError", "execute", "publish", "refresh", "validate"]
+__all__ = ["BookError", "archive", "execute", "pdf", "publish", "refresh", "validate"]

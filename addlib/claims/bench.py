@@ -21,9 +21,8 @@ def setting(value, detector: str = BACKBONE) -> dict:
 
     Raises ValueError for a distiller or a setting that does not exist.
     """
-    found = {"detector": detector, "distiller": "none"} | (
-        {"distiller": value} if isinstance(value, str) else dict(value)
-    )
+    given = {"distiller": value} if isinstance(value, str) else dict(value)
+    found = {"detector": detector, "distiller": "none"} | given
     Cell(**{"manipulation": "", "quality": ""} | found)
     return found
 
@@ -87,9 +86,8 @@ class Bench:
 
     def remedy(self, manipulation: str, quality: str, wanted: dict) -> str:
         """The command that trains a setting, of the grid that is nearest to the profile."""
-        wanted = {"manipulation": manipulation, "quality": quality} | self._own(
-            wanted
-        )  # its own quality, if it has one
+        # The setting may have a quality of its own.
+        wanted = {"manipulation": manipulation, "quality": quality} | self._own(wanted)
         names = (self.name(wanted["detector"]), wanted["detector"])
         keys = [_key(Cell(**wanted | {"detector": name})) for name in names]
         grids = [grid for key in dict.fromkeys(keys) for grid in self._grids.get(key, [])]

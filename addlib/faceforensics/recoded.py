@@ -53,7 +53,7 @@ class RecodedPairs(ResidentPairs):
             )
         items = [there[name] for name in names]
         if condition in QUALITIES:
-            self.kbits = float(np.mean([_rate(item.files[condition]) for item in items]))
+            self.kbits = float(np.mean([_rate(item.files.get(condition)) for item in items]))
             return
         found = recoded_crops(items, out, condition, cache=cache, workers=workers)
         crops = torch.from_numpy(np.concatenate([crops for crops, _ in found]))
@@ -173,8 +173,8 @@ def _fps(source):
 
 
 def _rate(path):
-    """Kilobits a second of a file; NaN for a folder of images."""
-    if path.is_dir():
+    """Kilobits a second of a file; NaN for a folder of images, or None."""
+    if path is None or path.is_dir():
         return float("nan")
     source = open_source(path)
     return 8 * conditions.payload(path) * _fps(source) / 1000 / source.total

@@ -170,7 +170,7 @@ def draw_pairs(labels: Tensor, *, shape: tuple[int, ...] = (), generator: torch.
         generator: source of randomness; torch's global CPU generator if None.
 
     Returns:
-        ``(same, other)``, each int64 (*shape, B) on the device of ``labels``: uniformly drawn indices of another
+        ``(same, other)``, each int64 (..., B), led by ``shape``, on the device of ``labels``: uniformly drawn indices of another
         sample of the same class, and of a sample of any other class; -1 where there is none.
     """
     batch = len(labels)

@@ -153,7 +153,7 @@ def sliced_wasserstein(
     """Sliced p-Wasserstein distance between the mass distributions of two batches of maps, eq. 5 and 7, not binned.
 
     In one dimension the optimal plan is the monotone one, so that the distance needs the cumulative functions F only:
-    W_1 is the integral of |F_first - F_second|, W_p^p the integral of |F_first^-1 - F_second^-1|^p over [0, 1]. The
+    W_1 is the integral of ``|F_first - F_second|``, W_p^p that of ``|F_first^-1 - F_second^-1|^p`` over [0, 1]. The
     integral over directions is a mean over the given ones.
 
     Args:

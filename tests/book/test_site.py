@@ -225,3 +225,36 @@ def test_dark_mode(tab, served):
     assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
     assert tab.evaluate(background) != light
     assert tab.foreign == [] and tab.complaints == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", pages())
+def test_accessibility(tab, served, name):
+    """axe-core finds nothing serious; equations are left out, thousands of paths without text of their own."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    tab.goto(f"{served}/{name}.html", wait_until="networkidle")
+    found = [
+        f"{each['impact']} {each['id']}: {each['help']}; {node['html'][:120]}; {node.get('failureSummary', '')[:240]}"
+        for each in Axe().run(tab, context={"exclude": ["mjx-container"]}).response["violations"]
+        if each["impact"] in ("serious", "critical")
+        for node in each["nodes"][:3]
+    ]
+    assert found == []
+
+
+@pytest.mark.browser
+def test_keyboard_alone(tab, served):
+    """The first stop leads past the menus, and a folded solution opens and closes."""
+    name = pages()[1]
+    tab.goto(f"{served}/{name}.html", wait_until="networkidle")
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.getAttribute('href')") == "#main-content"
+    solution = tab.locator("details").last
+    summary = solution.locator("summary").first
+    assert not solution.evaluate("e => e.open")
+    summary.focus()
+    tab.keyboard.press("Enter")
+    assert solution.evaluate("e => e.open")
+    tab.keyboard.press("Enter")
+    assert not solution.evaluate("e => e.open")
