@@ -73,6 +73,8 @@ class Cell:
                 default = mine[name]
                 value = default if value is None else type(default)(value) if default is not None else value
                 object.__setattr__(self, name, value)
+        if self.bins is not None:  # its default says nothing of its kind, and a table that is read again holds 4.0
+            object.__setattr__(self, "bins", int(self.bins))
         if not isinstance(self.changes, str):
             object.__setattr__(self, "changes", json.dumps(self.changes, sort_keys=True))
 

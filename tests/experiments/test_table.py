@@ -81,3 +81,24 @@ def test_measurements_of_a_cell_replace_each_other(tmp_path):
 def test_measurements_that_do_not_make_a_table(tmp_path, rows):
     with pytest.raises(ValueError, match=f"{len(rows)} rows with columns"):
         record_measurements(Cell("FaceSwap", "c40"), "reader", rows, tmp_path / "outside.csv")
+
+
+SPECIAL = [
+    {"distiller": "add", "bins": 4, "views": 3, "coordinates": "unit", "detach_weight": False, "eta": 0.0},
+    {"distiller": "mv", "bins": 64, "variant": "published"},
+    {"distiller": "kd", "temperature": 2, "weight": 0.5},
+    {"distiller": "fitnet", "variant": "paper"},
+    {"distiller": "none", "changes": {"epochs": 1, "betas": [0.8, 0.99]}},
+]
+
+
+def test_a_row_keeps_its_key_and_its_cell(tmp_path):
+    path = tmp_path / "runs.csv"
+    cells = [Cell("FaceSwap", "c40", **settings) for settings in [*SPECIAL, {}]]
+    for cell in cells:
+        record(cell, "reader", row(0.5), path)
+    for _ in range(2):
+        table = read_results(path)
+        assert set(table["key"]) == {cell.key("00ff") for cell in cells}
+        record(cells[0], "reader", row(0.5), path)
+    assert len(read_results(path)) == len(cells)
