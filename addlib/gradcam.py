@@ -197,6 +197,31 @@ def rank_agreement(first: Tensor, second: Tensor) -> Tensor:
     return (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1)).sqrt()
 
 
+def coarse_detail(crops: Tensor, region: Tensor, *, block: int = 4) -> Tensor:
+    """How busy a region of each crop is: mean step of luma between neighbouring blocks that lie in the region as a whole.
+
+    Blocks, because between single pixels a quiet background has little but the noise of the sensor.
+    crops: (B, 3, H, W) uint8, RGB. region: (H, W) bool, such as ``~face_mask()``. block: side in pixels, a divisor of H and W.
+    Returns (B,) float64 in grey levels, from 0.
+    Raises ValueError if types or shapes do not fit, or no two neighbouring blocks lie in the region.
+    """
+    _check_crops(crops, region)
+    if block < 1 or crops.shape[2] % block or crops.shape[3] % block:
+        raise ValueError(f"block is {block}, expected a divisor of {crops.shape[2]} and {crops.shape[3]}")
+    weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64, device=crops.device)  # ITU-R BT.601
+    luma = torch.einsum("bchw,c->bhw", crops.double(), weights)
+    means = nn.functional.avg_pool2d(luma, block)
+    whole = nn.functional.avg_pool2d(region.to(crops.device, torch.float64)[None], block)[0] == 1
+    steps = [
+        (means.diff(dim=axis).abs().flatten(1)[:, both.flatten()])
+        for axis, both in ((1, whole[1:] & whole[:-1]), (2, whole[:, 1:] & whole[:, :-1]))
+    ]
+    steps = torch.cat(steps, 1)
+    if not steps.shape[1]:
+        raise ValueError(f"no two neighbouring blocks of {block} pixels lie in the region; take smaller ones")
+    return steps.mean(1)
+
+
 def disturb_background(
     crops: Tensor, mask: Tensor, kind: str, *, generator=None, std: float = 20.0, block: int = 8
 ) -> Tensor:
@@ -220,12 +245,7 @@ def disturb_background(
     Raises:
         ValueError: types, shapes or settings do not fit, or fewer than two blocks lie in the background.
     """
-    if crops.dtype != torch.uint8 or crops.ndim != 4:
-        raise ValueError(f"crops are {crops.dtype} of shape {tuple(crops.shape)}, expected uint8 (B, 3, H, W)")
-    if mask.dtype != torch.bool or mask.shape != crops.shape[2:]:
-        raise ValueError(
-            f"the mask is {mask.dtype} of shape {tuple(mask.shape)}, expected bool {tuple(crops.shape[2:])} like the crops"
-        )
+    _check_crops(crops, mask)
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}, expected one of {list(KINDS)}")
     mask = mask.cpu()
@@ -239,6 +259,15 @@ def disturb_background(
     else:
         changed = torch.full_like(crops, 128)
     return torch.where(mask.to(crops.device), crops, changed)
+
+
+def _check_crops(crops, mask):
+    if crops.dtype != torch.uint8 or crops.ndim != 4 or crops.shape[1] != 3:
+        raise ValueError(f"crops are {crops.dtype} of shape {tuple(crops.shape)}, expected uint8 (B, 3, H, W)")
+    if mask.dtype != torch.bool or mask.shape != crops.shape[2:]:
+        raise ValueError(
+            f"the mask is {mask.dtype} of shape {tuple(mask.shape)}, expected bool {tuple(crops.shape[2:])} like the crops"
+        )
 
 
 def _shuffled(crops, mask, block, generator):

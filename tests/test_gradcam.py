@@ -10,6 +10,7 @@ from torch import nn
 from addlib.detectors import Detection, create_detector
 from addlib.gradcam import (
     class_activation_maps,
+    coarse_detail,
     disturb_background,
     enlarge,
     face_mask,
@@ -25,11 +26,12 @@ class Small(nn.Module):
 
     def __init__(self, classes=3):
         super().__init__()
-        self.first, self.second = nn.Conv2d(3, 5, 3, 2, 1), nn.Conv2d(5, 6, 3, 2, 1)
-        self.norm, self.head = nn.BatchNorm2d(5), nn.Linear(6, classes)
+        self.norm = nn.BatchNorm2d(5)
+        self.first = nn.Sequential(nn.Conv2d(3, 5, 3, 2, 1), self.norm, nn.Tanh())
+        self.second, self.head = nn.Conv2d(5, 6, 3, 2, 1), nn.Linear(6, classes)
 
     def forward(self, x):
-        a = torch.tanh(self.norm(self.first(x)))
+        a = self.first(x)
         b = self.second(a).relu()
         embedding = b.mean((2, 3))
         return Detection((a, b), embedding, self.head(embedding))
@@ -37,16 +39,23 @@ class Small(nn.Module):
 
 @pytest.fixture
 def small():
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         network = Small()
         network.norm.running_mean.normal_()
-    return network
+        # Every class is the answer to some crop.
+        network.head.weight *= 20
+        network.head.bias -= network.eval()(_crops()).logits.median(0).values
+    return network.train()
+
+
+def _crops():
+    return torch.randn(7, 3, 16, 12, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture
 def crops():
-    return torch.randn(7, 3, 16, 12, generator=torch.Generator().manual_seed(1))
+    return _crops()
 
 
 def by_hand(network, crops, classes, stage, score):
@@ -92,15 +101,8 @@ def test_the_library_returns_the_same_maps_scaled(small, crops):
             return self.network(x).logits
 
     ours = class_activation_maps(small, crops, classes=1, stage=1)
-    # Its own hook, on a layer of the network: tanh has none, so the norm's output is taken through the module after it.
-    small.norm = nn.Sequential(small.norm, nn.Tanh())
-    forward = torch.tanh
-    torch.tanh = lambda x: x
-    try:
-        with GradCAM(model=Logits(), target_layers=[small.norm]) as cam:
-            theirs = cam(input_tensor=crops, targets=[ClassifierOutputTarget(1)] * len(crops))
-    finally:
-        torch.tanh = forward
+    with GradCAM(model=Logits(), target_layers=[small.first]) as cam:
+        theirs = cam(input_tensor=crops, targets=[ClassifierOutputTarget(1)] * len(crops))
     for mine, other in zip(ours.numpy(), theirs, strict=True):
         scaled = (mine - mine.min()) / (mine - mine.min()).max()
         scaled = cv2.resize(scaled, (12, 16))
@@ -126,14 +128,15 @@ def test_deepest_map_divides_the_logit_among_the_places(small, crops):
 
 
 def test_margins_of_two_classes_are_opposite_and_see_no_common_vector(crops):
-    torch.manual_seed(0)
-    network = Small(classes=2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = Small(classes=2)
     options = {"rectify": False, "score": "margin"}
     real, fake = (class_activation_maps(network, crops, classes=number, **options) for number in (0, 1))
     torch.testing.assert_close(real, -fake)
     before = class_activation_maps(network, crops, classes=1, rectify=False)
     with torch.no_grad():
-        network.head.weight += torch.randn(6)
+        network.head.weight += torch.linspace(-2, 3, 6)
     torch.testing.assert_close(class_activation_maps(network, crops, classes=1, **options), fake)
     assert not torch.allclose(class_activation_maps(network, crops, classes=1, rectify=False), before)
 
@@ -223,7 +226,7 @@ def test_enlarged_maps_keep_places_and_constants():
     large = enlarge(maps, 120)
     assert large.shape == (1, 120, 120)
     assert large[0, 14, 105] > 0.9 and large[0, :45, 75:].sum() == large.sum(), "centre of the place is at 15 and 105"
-    assert torch.equal(enlarge(torch.ones(2, 3, 3), 10), torch.ones(2, 10, 10))
+    assert torch.allclose(enlarge(torch.ones(2, 3, 3), 10), torch.ones(2, 10, 10))
     with pytest.raises(ValueError, match="expected"):
         enlarge(torch.zeros(4, 4), 8)
 
@@ -312,6 +315,42 @@ def test_agreement_is_spearmans():
 @pytest.fixture
 def faces_():
     return torch.randint(0, 256, (4, 3, 128, 128), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
+
+
+def test_detail_is_the_mean_step_between_blocks(faces_):
+    region = ~face_mask()
+    luma = np.einsum("bchw,c->bhw", faces_.numpy().astype(float), [0.299, 0.587, 0.114])
+    means = luma.reshape(4, 32, 4, 32, 4).mean((2, 4))
+    inside = region.numpy().reshape(32, 4, 32, 4).all((1, 3))
+    steps = [
+        np.abs(means[:, y, x] - means[:, y + down, x + right])
+        for y in range(32)
+        for x in range(32)
+        for down, right in ((0, 1), (1, 0))
+        if y + down < 32 and x + right < 32 and inside[y, x] and inside[y + down, x + right]
+    ]
+    np.testing.assert_allclose(coarse_detail(faces_, region), np.mean(steps, axis=0))
+    changed = disturb_background(faces_, region, "grey")
+    torch.testing.assert_close(coarse_detail(changed, region), coarse_detail(faces_, region), rtol=0, atol=0)
+
+
+def test_detail_hears_edges_and_no_noise():
+    flat = torch.full((1, 3, 128, 128), 100, dtype=torch.uint8)
+    noisy = disturb_background(flat, ~face_mask() & face_mask(), "noise", std=3.0)
+    striped = flat.clone()
+    striped[..., torch.arange(128) // 16 % 2 == 1] = 130
+    region = ~face_mask()
+    assert coarse_detail(flat, region) == 0
+    assert coarse_detail(noisy, region) < 1 < 3 < coarse_detail(striped, region)
+    for arguments, said in (
+        ((flat.float(), region), "uint8"),
+        ((flat, face_mask(64)), "like the crops"),
+        ((flat, torch.zeros_like(region)), "no two"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            coarse_detail(*arguments)
+    with pytest.raises(ValueError, match="divisor"):
+        coarse_detail(flat, region, block=7)
 
 
 @pytest.mark.parametrize("kind", ["noise", "shuffle", "grey"])

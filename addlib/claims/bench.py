@@ -30,11 +30,14 @@ def setting(value, detector: str = BACKBONE) -> dict:
 class Bench:
     """What claims are tested on. Settings are dicts in the paper's names: its ResNet-50 is the detector under test.
 
-    rows: of ``read_results``. profile, recipe: which of them count. detector: in the place of the ResNet-50.
+    rows: of ``read_results``. profile, recipe: which of them count. detector: in the place of the ResNet-50. look: rows of
+    data/results/look.csv, where the networks look, or None.
     """
 
-    def __init__(self, rows: pd.DataFrame, profile: str, detector: str, recipe: str, root=None):
+    def __init__(self, rows: pd.DataFrame, profile: str, detector: str, recipe: str, look=None, root=None):
         self.rows = rows[(rows["profile"] == profile) & (rows["recipe"] == recipe)]
+        known = look is not None and "measure" in look
+        self.look = look[(look["profile"] == profile) & (look["recipe"] == recipe)] if known else None
         self.profile, self.detector, self.root = profile, detector, root
         self.same_data = profile == "paper"
         self._scores = cache(self._measured)
@@ -47,13 +50,26 @@ class Bench:
         known = set(self.rows["detector"])
         return narrow if detector not in known and narrow in known - {self.detector} else detector
 
-    def measured(self, metric: str, wanted: dict, quality: str) -> pd.Series:
-        """``scores_of`` one setting, which may name a quality of its own; indexed as if it were ``quality``."""
+    def measured(self, metric: str | tuple, wanted: dict, quality: str) -> pd.Series:
+        """``scores_of`` one setting, which may name a quality of its own; indexed as if it were ``quality``.
+
+        metric: a number of the paper's tables, or (measure, condition) of ``look``, at the deepest stage.
+        """
         return self._scores(metric, json.dumps(wanted, sort_keys=True), quality)
 
-    def _measured(self, metric: str, wanted: str, quality: str) -> pd.Series:
+    def _measured(self, metric: str | tuple, wanted: str, quality: str) -> pd.Series:
         wanted = {"quality": quality} | self._own(json.loads(wanted))
-        found = scores_of(self.rows, METRICS[metric], **wanted | {"detector": self.name(wanted["detector"])})
+        wanted["detector"] = self.name(wanted["detector"])
+        if isinstance(metric, str):
+            found = scores_of(self.rows, METRICS[metric], **wanted)
+        elif self.look is None:
+            found = scores_of(self.rows.iloc[:0], **wanted)
+        else:
+            measure, condition = metric
+            rows = self.look[(self.look["measure"] == measure) & (self.look["condition"] == condition)]
+            # Maps are of several stages and scores; what a network answers is of none.
+            rows = rows[(rows["stage"] == rows["stage"].max()) & rows["score"].fillna("margin").eq("margin")]
+            found = scores_of(rows.assign(accuracy=rows["value"]), **wanted).dropna()
         return found if wanted["quality"] == quality else found.rename({wanted["quality"]: quality}, level="quality")
 
     def _own(self, wanted: dict) -> dict:
@@ -84,12 +100,12 @@ class Bench:
                     found[metric, row["manipulation"], row["quality"], *self._in_tables(wanted)] = row[metric]
         return found
 
-    def remedy(self, manipulation: str, quality: str, wanted: dict) -> str:
-        """The command that trains a setting, of the grid that is nearest to the profile."""
+    def remedy(self, manipulation: str, quality: str, wanted: dict, notebook: str = "train") -> str:
+        """The command that gives a setting its rows, of the grid that is nearest to the profile."""
         # The setting may have a quality of its own.
         wanted = {"manipulation": manipulation, "quality": quality} | self._own(wanted)
         names = (self.name(wanted["detector"]), wanted["detector"])
-        keys = [_key(Cell(**wanted | {"detector": name})) for name in names]
+        keys = [(notebook, *_key(Cell(**wanted | {"detector": name}))) for name in names]
         grids = [grid for key in dict.fromkeys(keys) for grid in self._grids.get(key, [])]
         for profile in (self.profile, "reader", "paper"):
             for grid, of in grids:
@@ -99,15 +115,16 @@ class Bench:
 
     @cached_property
     def _grids(self) -> dict[tuple, list[tuple[str, str]]]:
-        """Names and profiles of the grids that hold a cell."""
+        """Names and profiles of the grids that hold a cell for a notebook, those of the paper's tables first."""
         from addlib.book.project import locate
 
         found = {}
-        for path in sorted((locate(self.root).book / "experiments" / "grids").glob("*.yaml")):
+        folder = locate(self.root).book / "experiments" / "grids"
+        for path in sorted(folder.glob("*.yaml"), key=lambda path: ("table" not in path.stem, path.stem)):
             about, cells = read_grid(path)
             if about["profile"] not in ("smoke", "tuning"):
                 for key in {_key(cell) for cell in cells if cell.changes == "{}"}:
-                    found.setdefault(key, []).append((path.stem, about["profile"]))
+                    found.setdefault((about["notebook"], *key), []).append((path.stem, about["profile"]))
         return found
 
 

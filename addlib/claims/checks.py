@@ -2,6 +2,7 @@
 
 ``cell``                  one cell of a table of the paper
 ``gains``                 one setting against another, at several places
+``looks``                 the same for where networks look, from data/results/look.csv
 ``gains_in_the_tables``   the same question, put to the paper's own tables: does the text follow from them?
 ``hardest_in_the_table``  one manipulation against the others, for each model of table 1
 ``recall_and_accuracy``   do the two numbers of table 1 rank the models alike?
@@ -57,14 +58,25 @@ def gains(bench: Bench, **claimed) -> Finding:
     """Difference of two settings on our rows, seed by seed; see ``places`` for what may be asked."""
     findings = {}
     for name, place in places(**claimed).items():
-        found, paper = ours(bench, *place), papers(bench, *place)
-        if isinstance(found, str):
-            findings[name] = Finding("not attempted", found)
-        else:
-            status = decided(found.low, found.high, claimed.get("above", 0.0), claimed.get("below", math.inf))
-            numbers = (math.nan if paper is None else paper, found.mean, found.low, found.high, found.seeds)
-            findings[name] = Finding(status, "", *numbers, bench.profile)
+        findings[name] = _measured(bench, ours(bench, *place), papers(bench, *place), **claimed)
     return summed(findings, **claimed)
+
+
+def looks(bench: Bench, *, measure, condition="all", **claimed) -> Finding:
+    """The same for where the networks look: a measure of data/results/look.csv under a condition, times 100."""
+    findings = {}
+    for name, (_, *place) in places(**claimed).items():
+        findings[name] = _measured(bench, ours(bench, (measure, condition), *place), None, **claimed)
+    return summed(findings, **claimed)
+
+
+def _measured(bench, found, paper, above=0.0, below=math.inf, **_) -> Finding:
+    """The finding at one place."""
+    if isinstance(found, str):
+        return Finding("not attempted", found)
+    status = decided(found.low, found.high, above, below)
+    numbers = (math.nan if paper is None else paper, found.mean, found.low, found.high, found.seeds)
+    return Finding(status, "", *numbers, bench.profile)
 
 
 def gains_in_the_tables(bench: Bench, *, largest=False, **claimed) -> Finding:
@@ -102,7 +114,8 @@ def _exact(value: float, above=0.0, below=math.inf) -> Finding:
 
 
 CHECKS = {
-    check.__name__: check for check in (cell, gains, gains_in_the_tables, hardest_in_the_table, recall_and_accuracy)
+    check.__name__: check
+    for check in (cell, gains, looks, gains_in_the_tables, hardest_in_the_table, recall_and_accuracy)
 }
 
 

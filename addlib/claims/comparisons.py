@@ -71,7 +71,7 @@ def ours(bench: Bench, metric, manipulations, quality, a, others) -> SeedInterva
     values = [bench.measured(metric, each, quality) for each in settings]
     for name, (each, scores) in product(manipulations, zip(settings, values, strict=True)):
         if (name, quality) not in scores.droplevel("seed").index:
-            return bench.remedy(name, quality, each)
+            return bench.remedy(name, quality, each, "train" if isinstance(metric, str) else "look")
     differences = []
     for name in manipulations:
         one, *rest = (scores.xs(name, level="manipulation", drop_level=False) for scores in values)
@@ -106,11 +106,11 @@ def summed(findings: dict[str, Finding], above=0.0, below=math.inf, share=1.0, *
         words.append(f"{len(findings)} comparisons: {counts}")
     missing = dict.fromkeys(found.why for found in findings.values() if found.status == "not attempted")
     if missing:
-        words.append("missing: " + "; ".join(missing))
+        words.append("missing: " + ", ".join(missing))
     status = combined(statuses, share)
     tried = {name: found for name, found in findings.items() if found.status != "not attempted"}
     if not tried:
-        return Finding(status, ". ".join(words))
+        return Finding(status, "; ".join(words))
 
     def room(name: str) -> float:
         found = tried[name]
@@ -125,4 +125,4 @@ def summed(findings: dict[str, Finding], above=0.0, below=math.inf, share=1.0, *
         words.append(f"shown: {shown}")
     if tried[shown].seeds == 1:
         words.append("one seed has no interval")
-    return tried[shown]._replace(status=status, why=". ".join(words))
+    return tried[shown]._replace(status=status, why="; ".join(words))

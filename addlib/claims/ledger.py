@@ -30,7 +30,7 @@ class Claim:
 
     id, source: its name here and its place in the paper. kind: in ``KINDS``. statement: in our words. chapter: where it is treated.
     Then one of three: test and settings, for what rows or tables decide; status, evidence and perhaps why, for what a proof or a
-    measurement shows, which is a test function (``tests/….py::test_…``) or a cell that asserts it (``book/….ipynb#cell``);
+    measurement shows, which is a test function (``tests/….py::test_…``) or a cell that asserts it (``book/….ipynb#cell``), or several;
     why alone, for what was not attempted.
     """
 
@@ -42,7 +42,7 @@ class Claim:
     test: str | None = None
     settings: dict = field(default_factory=dict, hash=False)
     status: str | None = None
-    evidence: str | None = None
+    evidence: tuple[str, ...] = ()
     why: str = ""
 
 
@@ -72,8 +72,13 @@ def _expanded(where: str, entry, root) -> list[Claim]:
     about = {name: entry[name] for name in NEEDED}
     if "table" in entry:
         return [_cell(about, entry["table"], *cell) for cell in _cells(where, entry["table"], root)]
-    rest = {name: entry[name] for name in ("test", "status", "evidence") if name in entry}
-    return [Claim(**about, **rest, settings=entry.get("with", {}), why=entry.get("why", ""))]
+    rest = {name: entry[name] for name in ("test", "status") if name in entry}
+    evidence = tuple(_listed(entry.get("evidence", [])))
+    return [Claim(**about, **rest, settings=entry.get("with", {}), evidence=evidence, why=entry.get("why", ""))]
+
+
+def _listed(value) -> list:
+    return value if isinstance(value, list) else [value]
 
 
 def _check(where: str, entry) -> None:
@@ -81,7 +86,10 @@ def _check(where: str, entry) -> None:
         raise ValueError(f"{where} is {entry!r}, expected keys and values")
     missing, unknown = sorted(NEEDED - set(entry)), sorted(set(entry) - KNOWN)
     if missing or unknown:
-        raise ValueError(f"{where} lacks {missing} and has unknown {unknown}; results are computed, never typed")
+        faults = [f"lacks {missing}"] * bool(missing) + [f"has unknown {unknown}"] * bool(unknown)
+        raise ValueError(
+            f"{where} {' and '.join(faults)}; it has {sorted(KNOWN)}, and results are computed, never typed"
+        )
     empty = sorted(name for name, value in entry.items() if isinstance(value, str) and not value.strip())
     if empty:
         raise ValueError(f"{where}: {empty} are empty")
@@ -99,7 +107,7 @@ def _check(where: str, entry) -> None:
     if "evidence" in entry:
         if entry["status"] not in TYPED:
             raise ValueError(f"{where}: status is {entry['status']!r}, expected one of {list(TYPED)}")
-        if not EVIDENCE.fullmatch(str(entry["evidence"])):
+        if not all(EVIDENCE.fullmatch(str(each)) for each in _listed(entry["evidence"])) or not entry["evidence"]:
             raise ValueError(
                 f"{where}: evidence is {entry['evidence']!r}, expected tests/….py::test_… or book/….ipynb#cell"
             )
