@@ -19,6 +19,7 @@ from addlib.files import write
 
 NAME = "seeing-through-compression"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+PATIENCE = 120_000  # milliseconds; a long page on a busy machine
 # Equations are there before the page is printed, and so is what a reader would unfold.
 READY = """async () => {
   if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
@@ -56,6 +57,7 @@ def pdf(output: str | Path | None = None, root: str | Path | None = None) -> Pat
         browser = playwright.chromium.launch(executable_path=executable)
         for name in pages(project):
             tab = browser.new_page()
+            tab.set_default_timeout(PATIENCE)
             tab.goto(f"{address}/{name}.html", wait_until="networkidle")
             tab.evaluate(READY)
             printed = tab.pdf(

@@ -17,20 +17,18 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-import yaml
+
+from addlib.book.project import Project
+from addlib.book.takeaway import BROWSERS, READY
+from addlib.book.takeaway import pages as pages_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "book" / "_build" / "html"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
 def pages() -> list[str]:
     """Names of the pages as the table of contents gives them, so that a page that was not built is missed."""
-    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))
-    names = [toc["root"]]
-    for part in [toc, *toc.get("parts", [])]:
-        names += [entry["file"] for entry in part.get("chapters", [])]
-    return names
+    return pages_of(Project(ROOT))
 
 
 class Page(HTMLParser):
@@ -241,6 +239,21 @@ def test_accessibility(tab, served, name):
         for node in each["nodes"][:3]
     ]
     assert found == []
+
+
+@pytest.mark.browser
+def test_on_paper(tab, served):
+    """Printed, no line of code runs out of its frame, and a folded cell that was opened can be seen."""
+    tab.goto(f"{served}/{pages()[1]}.html", wait_until="networkidle")
+    tab.emulate_media(media="print")
+    tab.set_viewport_size({"width": 680, "height": 960})  # an A4 sheet less its margins
+    tab.evaluate(READY)
+    blocks = tab.locator("article pre")
+    assert blocks.count() > 10
+    assert blocks.evaluate_all("e => e.filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.innerText)") == []
+    seen = "e => e.map(e => getComputedStyle(e).opacity === '1' && e.getBoundingClientRect().height > 0)"
+    assert all(tab.locator("article details pre").evaluate_all(seen))
+    assert not tab.locator("article summary").first.is_visible()
 
 
 @pytest.mark.browser
