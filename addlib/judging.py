@@ -17,7 +17,7 @@ class Judgement(NamedTuple):
 
     frames: a DataFrame, one row for each frame looked at: ``frame`` (number from 0), ``time`` (seconds, NaN if the file has
     none), ``left, top, right, bottom`` (box of the largest face in pixels) and ``probability`` of fake, NaN in all five where
-    no face was found. probability: of the video, the mean over its faces as in the paper's field, NaN without a face.
+    no face was found. probability: of the video, the mean over its faces, NaN without a face.
     faces: how many frames show one. crops: (faces, S, S, 3) uint8, what the detector was shown.
     """
 
@@ -83,18 +83,21 @@ def plot(judgement: Judgement, title: str = ""):
 
 
 def _probabilities(crops, detector, shift, batch_size=64):
-    """Of fake, (N,) for uint8 crops (N, S, S, 3)."""
+    """Of fake, (N,) for uint8 crops (N, S, S, 3), in evaluation mode."""
     import torch
 
     from addlib.detectors import normalisation
+    from addlib.training.task import centre
 
     mean, std = normalisation(detector.name)
     device = next(detector.parameters()).device
-    first, last = shift // 2, crops.shape[1] - (shift - shift // 2)
+    was_training = detector.training
+    detector.eval()
     found = []
     with torch.no_grad():
         for start in range(0, len(crops), batch_size):
-            batch = torch.from_numpy(crops[start : start + batch_size, first:last, first:last]).permute(0, 3, 1, 2)
-            logits = detector((batch.to(device).float() / 255 - mean) / std).logits.double()
+            batch = torch.from_numpy(crops[start : start + batch_size]).permute(0, 3, 1, 2)
+            logits = detector((centre(batch, shift).to(device).float() / 255 - mean) / std).logits.double()
             found.append((logits[:, 1] - logits[:, 0]).sigmoid().cpu().numpy())
+    detector.train(was_training)
     return np.concatenate(found) if found else np.zeros(0)

@@ -44,6 +44,19 @@ def test_every_face_is_judged_as_by_hand(video, detector):
     assert found.frames["time"].tolist() == pytest.approx([number / 25 for number in range(10)])
 
 
+def test_a_detector_in_training_is_judged_as_in_evaluation(video, detector):
+    expected = judge(video, detector, frames=4).frames["probability"]
+    before = {name: value.clone() for name, value in detector.state_dict().items()}
+    detector.train()
+    try:
+        found = judge(video, detector, frames=4).frames["probability"]
+        assert detector.training, "left as it was"
+    finally:
+        detector.eval()
+    assert found.tolist() == expected.tolist()
+    assert all(torch.equal(value, before[name]) for name, value in detector.state_dict().items())
+
+
 def test_frames_are_spread_over_the_video(video, detector):
     assert judge(video, detector, frames=4).frames["frame"].tolist() == [0, 3, 6, 9]
     assert judge(video, detector, frames=1).frames["frame"].tolist() == [0]

@@ -6,16 +6,18 @@
 ``publish``   stages the executed copies and builds the site into book/_build/html
 ``pdf``       prints the site into one file
 ``archive``   packs the site, to be read without a network
+``fill_in``   gives a chapter that was opened by hand the profile of its machine
 
-Each function returns True if everything that was asked for was done, prints one line per chapter, and raises
+Each of the first four returns True if everything that was asked for was done, prints one line per chapter, and raises
 :class:`BookError` where it cannot start.
 """
 
 from addlib.book.expected import refresh
+from addlib.book.opening import fill_in
 from addlib.book.project import BookError
 from addlib.book.publishing import publish
 from addlib.book.running import execute
 from addlib.book.takeaway import archive, pdf
 from addlib.book.validating import validate
 
-__all__ = ["BookError", "archive", "execute", "pdf", "publish", "refresh", "validate"]
+__all__ = ["BookError", "archive", "execute", "fill_in", "pdf", "publish", "refresh", "validate"]

@@ -11,6 +11,8 @@ from nbformat import NotebookNode
 from addlib.book.project import BookError
 
 INJECTED = "injected-parameters"  # papermill's tag
+# Tag of the cell that only acts where somebody opens the chapter: it changes no number of a page, and is not shown on it.
+BY_HAND = "by-hand"
 
 
 def read(path: Path) -> NotebookNode:

@@ -1,8 +1,8 @@
 """When a chapter must run again: a key over everything that its numbers can depend on.
 
 The key is the sha256 of the chapter's code cells, its parameters and the files that they name, the sources of those
-addlib modules that it can reach, requirements.lock, and the hash of the data that it reads. Prose and cell metadata are left out: they are merged
-into the page at publish.
+addlib modules that it can reach, requirements.lock, and the hash of the data that it reads. Prose and cell metadata are
+left out, they are merged into the page at publish; so is the cell that only acts where a chapter is opened by hand.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Freshness:
     def reach(self, source: Path) -> list[str]:
         """The addlib modules that the chapter's code can load, directly or through others."""
         todo = set()
-        for number, cell in enumerate(chapter.code_cells(chapter.read(source)), 1):
+        for number, cell in self._cells(source):
             try:
                 todo |= {name for name in imports(cell.source) if name.split(".")[0] == PACKAGE}
             except SyntaxError as error:
@@ -105,7 +105,7 @@ class Freshness:
             content = content.encode() if isinstance(content, str) else content
             digest.update(f"{label} {len(content)}\n".encode() + content)
 
-        for cell in chapter.code_cells(chapter.read(source)):
+        for _, cell in self._cells(source):
             add(f"cell {cell.id}", cell.source)
         add("parameters", json.dumps(self.parameters(source), sort_keys=True, default=repr))
         for name, path in self._files(source).items():
@@ -116,6 +116,12 @@ class Freshness:
         add("lock", lock.read_bytes() if lock.is_file() else b"")
         add("data", self.data_hash(source) or "")
         return digest.hexdigest()
+
+    def _cells(self, source: Path):
+        """Number and cell of the code that makes the chapter's numbers."""
+        for number, cell in enumerate(chapter.code_cells(chapter.read(source)), 1):
+            if chapter.BY_HAND not in chapter.tags(cell):
+                yield number, cell
 
     def _files(self, source: Path) -> dict[str, Path]:
         """Files that the chapter is told to read by a parameter, such as a table of results."""

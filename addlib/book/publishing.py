@@ -63,6 +63,9 @@ def merge(source: Path, executed: Path) -> NotebookNode:
         cells.append(cell)
         if cell.cell_type != "code":
             continue
+        if chapter.BY_HAND in chapter.tags(cell):
+            cell.metadata["tags"] = [*chapter.tags(cell), "remove-cell"]
+            continue
         cell.outputs = [output for output in by_id[cell.id].outputs if WIDGET not in output.get("data", {})]
         cell.execution_count = by_id[cell.id].execution_count
         if "parameters" in chapter.tags(cell):

@@ -14,6 +14,7 @@ from nbformat.v4 import new_code_cell
 
 from addlib.book import chapter, expected
 from addlib.book.freshness import Freshness
+from addlib.book.opening import VARIABLE
 from addlib.book.project import BookError, Project, child_environment, locate
 
 
@@ -51,7 +52,7 @@ def validate(
             )
             lax.append(path)
     results = [
-        _nbval(project, paths, flag, jobs, timeout)
+        _nbval(project, paths, flag, jobs, timeout, profile)
         for paths, flag in ((strict, "--nbval"), (lax, "--nbval-lax"))
         if paths
     ]
@@ -80,7 +81,7 @@ def reference(project: Project, source: Path, cells: dict[str, list]) -> Noteboo
     return notebook
 
 
-def _nbval(project: Project, paths: list[Path], flag: str, jobs: int, timeout: int) -> bool:
+def _nbval(project: Project, paths: list[Path], flag: str, jobs: int, timeout: int, profile: str) -> bool:
     """One run of pytest, apart from the project's own settings and conftest files."""
     command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(project.build / "validate")]
     command += ["-p", "no:cacheprovider", "--color=no", flag, "--nbval-current-env", f"--nbval-cell-timeout={timeout}"]
@@ -91,5 +92,7 @@ def _nbval(project: Project, paths: list[Path], flag: str, jobs: int, timeout: i
     if jobs > 1:
         # loadfile: the cells of one notebook share a kernel, so they must not be spread over workers.
         command += ["-n", str(jobs), "--dist", "loadfile"]
-    done = subprocess.run([*command, *map(str, paths)], cwd=project.root, env=child_environment(project))
+    # The chapters run as they stand, and expected text is of this profile.
+    environment = {**child_environment(project), VARIABLE: profile}
+    done = subprocess.run([*command, *map(str, paths)], cwd=project.root, env=environment)
     return done.returncode == 0

@@ -3,7 +3,7 @@
 Zagoruyko and Komodakis, "Paying More Attention to Attention" (ICLR 2017, activation-based, sum of squares over
 channels), as in section C of the supplement of Le and Woo, "ADD" (AAAI 2022). With a map's attention
 
-    q(x, y) = sum over c of A(c, x, y)^2,   normalised to Euclidean length 1 over the positions (x, y)
+    q(y, x) = sum over c of A(c, y, x)^2,   normalised to Euclidean length 1 over the positions (y, x)
 
 the loss is the mean over batch and positions of (q_student - q_teacher)^2. This is the form of the published code of
 ADD; the paper of 2017 has the Euclidean norm of the difference instead of the mean of its squares.

@@ -62,7 +62,7 @@ def multi_view_attention_loss(
         views: number K of random directions; ignored if ``directions`` is given. 12 in the published code.
         bins: number g of bins of a view; the default is C // 2, as in the paper.
         gamma, eta, margin: gamma_MV, eta_MV and Delta, all at least 0.
-        directions: (K, 3), unit rows, order (c, x, y) = dims 1, 2, 3 of the maps; drawn uniformly if None.
+        directions: (K, 3), unit rows, order (c, y, x) = dims 1, 2, 3 of the maps; drawn uniformly if None.
         pairs: ``(same, other)``, indices into the batch of the teacher's maps T+ and T- of every sample, each (B,), or
             (K, B) with a pair for each view. -1 leaves the term of that sample out. Drawn by :func:`draw_pairs` if
             None. For ``variant="published"``: (K, 2, B), first the teacher's map for each student's, then the

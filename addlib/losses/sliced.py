@@ -1,13 +1,14 @@
 """Slices of a feature map: the grid of its elements projected on directions, histograms of its mass, and distances.
 
 Section "Multi-view attention distillation" and equations 4-8 of Le and Woo, "ADD" (AAAI 2022), algorithm 1 of its
-supplement. A map A of shape (C, H, W) is taken as a distribution of mass P = A^2 / ||A||^2 over the points (c, x, y)
-of its own grid. A direction theta on the unit sphere of R^3 sends every point to the number <theta, (c, x, y)>; the
+supplement. A map A of shape (C, H, W) is taken as a distribution of mass P = A^2 / ||A||^2 over the points (c, y, x)
+of its own grid. A direction theta on the unit sphere of R^3 sends every point to the number <theta, (c, y, x)>; the
 mass that falls into each of g equal-width bins of the projected range is the attention vector of that view.
 
-Axes. A direction is (theta_c, theta_x, theta_y), one number for each axis of the tensor (C, H, W) in its own order: x
-runs along dim 2 of a batch (B, C, H, W) and y along dim 3. (The paper writes a map as C x W x H; the numbers of its
-published code do not depend on which of the two is called x, since its maps are square.)
+Axes. A direction is (theta_c, theta_y, theta_x), one number for each axis of the tensor (C, H, W) in its own order: y
+is the row, dim 2 of a batch (B, C, H, W), and runs down the map; x is the column, dim 3, and runs across. (The paper
+writes a map as C x W x H and its points as (c, x, y), x with the width; the numbers of its published code do not depend
+on this order, since its maps are square.)
 
 How it is computed. Where the bins are depends on the grid and the directions only, so no feature is ever sorted: the
 elements are put in the order of their bins once for the whole batch, and a histogram is a sum of gathered rows of the
@@ -53,7 +54,7 @@ def random_directions(
         device: where the result goes.
 
     Returns:
-        (views, 3), float64, unit rows in the order (c, x, y).
+        (views, 3), float64, unit rows in the order (c, y, x).
 
     Raises:
         ValueError: ``views`` < 1.
@@ -66,11 +67,11 @@ def random_directions(
 
 
 def project_grid(shape: Sequence[int], directions: Tensor, *, coordinates: str = "index") -> Tensor:
-    """<theta, (c, x, y)> for every point of a grid.
+    """<theta, (c, y, x)> for every point of a grid.
 
     Args:
         shape: (C, H, W) of the map.
-        directions: (K, 3), unit rows, order (c, x, y).
+        directions: (K, 3), unit rows, order (c, y, x).
         coordinates: ``"index"`` counts 0, 1, 2, ... along every axis, as the published code does, so that the longest
             axis (the channels) spans most of nearly every view; ``"unit"`` scales every axis to [0, 1], so that
             the views are isotropic.
@@ -90,8 +91,8 @@ def project_grid(shape: Sequence[int], directions: Tensor, *, coordinates: str =
 
 def _project(shape: Sequence[int], theta: Tensor, coordinates: str) -> Tensor:
     check_choice("coordinates", coordinates, COORDINATES)
-    c, x, y = (_axis(size, coordinates, theta.device) for size in shape)
-    plane = theta[:, 1, None, None] * x[:, None] + theta[:, 2, None, None] * y
+    c, y, x = (_axis(size, coordinates, theta.device) for size in shape)
+    plane = theta[:, 1, None, None] * y[:, None] + theta[:, 2, None, None] * x
     return (theta[:, 0, None] * c)[:, :, None, None] + plane[:, None]
 
 
@@ -121,7 +122,7 @@ def sliced_attention(features: Tensor, directions: Tensor, bins: int, *, coordin
 
     Args:
         features: maps (B, C, H, W), floating point.
-        directions: (K, 3), unit rows, order (c, x, y). (1, 0, 0), (0, 1, 0) and (0, 0, 1) with as many bins as the
+        directions: (K, 3), unit rows, order (c, y, x). (1, 0, 0), (0, 1, 0) and (0, 0, 1) with as many bins as the
             axis is long give the attention over channels, over dim 2 and over dim 3.
         bins: number of bins g, at least 1. The paper takes half the number of channels.
         coordinates: ``"index"`` or ``"unit"``, see :func:`project_grid`.
@@ -158,7 +159,7 @@ def sliced_wasserstein(
 
     Args:
         first, second: maps (B, C, H, W), floating point, of one shape; the mass is A^2 / ||A||^2.
-        directions: (K, 3), unit rows, order (c, x, y).
+        directions: (K, 3), unit rows, order (c, y, x).
         p: order, 1 or 2. The cost is the distance between projected points to the power p, in units of the
             coordinates.
         coordinates: ``"index"`` or ``"unit"``, see :func:`project_grid`.
@@ -258,7 +259,7 @@ def plan_raster(
     """Bins as in the published code: as many elements in each as :func:`plan_slices` has, but in raster order.
 
     The published code sorts the projections to find how many of them lie below each edge, and then cuts the mass in
-    its raster (c, x, y) order at these counts (one further, the element at the cut included); the direction decides
+    its raster (c, y, x) order at these counts (one further, the element at the cut included); the direction decides
     how much goes into a bin but not which elements. It also drops the last bin; that is left to the caller.
     """
     index = _bins(_project(shape, check_directions(directions).to(device).double(), coordinates).flatten(1), bins)

@@ -24,8 +24,8 @@ def recall_at_1(
 ) -> float:
     """Share of samples whose nearest neighbour, Euclidean, is of their class (eq. 12 of the supplement of ADD, k = 1).
 
-    The paper says that the neighbours are test samples: leave ``reference`` out. The published code looks for them
-    among the training samples: give those.
+    The paper counts over test samples and names no other set for the neighbours: leave ``reference`` out. The published
+    code looks for them among the training samples: give those.
 
     The paper does not say that it excludes anything but the sample itself. The nearest neighbour of a frame is then
     nearly always another frame of the same video, which has the same label by construction, so that the figure says

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from addlib.book import alt, chapter, profiles
+from addlib.book import alt, chapter, opening, profiles
 from addlib.book.expected import IGNORED
 from addlib.book.project import Project
 
@@ -19,7 +19,7 @@ PROFILES = sorted(path.stem for path in (PROJECT.book / "profiles").glob("*.yaml
 # Tags that something reads; another one is most likely a slip of the pen.
 KNOWN_TAGS = {
     "parameters", "hide-input", "hide-output", "hide-cell", "remove-input", "remove-output", "remove-cell",
-    "nbval-ignore-output", "nbval-skip", "nbval-check-output", "full-width", "margin",
+    "nbval-ignore-output", "nbval-skip", "nbval-check-output", "full-width", "margin", chapter.BY_HAND,
 }  # fmt: skip
 
 each_chapter = pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
@@ -55,7 +55,8 @@ def test_tags(path):
 def test_parameters_are_those_of_profile_smoke(path):
     declared = chapter.parameters(chapter.read(path), path.stem)
     given = profiles.chapter_parameters(PROJECT, "smoke", path)
-    assert declared["profile"] == "smoke"
+    assert declared.pop("profile") == opening.AUTO
+    assert given.pop("profile") == "smoke"
     assert {name: declared[name] for name in given} == given
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell
 
 from addlib.book import BookError
 from addlib.book.freshness import Freshness, imports
@@ -37,6 +39,18 @@ def test_modules_count_if_the_chapter_can_reach_them(tiny, module, counts):
 
 def test_a_chapter_that_imports_nothing_reaches_nothing(tiny):
     assert Freshness(tiny, "smoke").reach(tiny.book / "01-pixel.ipynb") == []
+
+
+def test_what_only_acts_when_opened_by_hand_does_not_count(tiny):
+    before = key(tiny)
+    notebook = nbformat.read(tiny.book / "02-number.ipynb", as_version=4)
+    cell = new_code_cell("from addlib import unused", id="by-hand", metadata={"tags": ["by-hand"]})
+    notebook.cells.append(cell)
+    nbformat.write(notebook, tiny.book / "02-number.ipynb")
+    assert key(tiny) == before
+    cell.metadata["tags"] = []
+    nbformat.write(notebook, tiny.book / "02-number.ipynb")
+    assert key(tiny) != before
 
 
 def test_lock_and_parameters_count(tiny):

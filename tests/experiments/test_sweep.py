@@ -118,6 +118,27 @@ def test_a_killed_run_is_listed_and_run_by_the_next_sweep(project, capfd):
     assert table["seed"].tolist() == [0, 0, 1, 1, 2, 2] and table["condition"].tolist() == ["dark", "bright"] * 3
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("notebook", "conditions"),
+    [("look", {"none", "noise 20", "shuffle"}), ("outside", {"raw", "c23", "c40", "jpeg 75", "h264 30"})],
+)
+def test_trained_networks_are_measured(project, tree, prepared, notebook, conditions):
+    """The notebooks of this repository, from the grid to the rows, on the networks of one seed."""
+    data = project / "data"
+    (data / "crops").unlink()
+    shutil.copytree(prepared, data / "crops" / "small")
+    shutil.copytree(tree, data / "small")
+    cells = grid(project, {"quality": "c40", "distiller": "add"}, notebook=notebook, crops="../data/crops/small")
+    assert sweep(cells, workers=1, root=project) is True
+    table = read_results(data / "results" / f"{notebook}.csv")
+    assert conditions <= set(table["condition"])
+    assert (table["key"] == table["key"].iloc[0]).all() and (table["distiller"] == "add").all()
+    assert not (data / "results" / "runs.csv").exists(), "only train.ipynb writes there"
+    assert sweep(cells, workers=1, root=project) is True
+    assert len(read_results(data / "results" / f"{notebook}.csv")) == len(table)
+
+
 def test_a_notebook_that_is_not_there(project):
     with pytest.raises(FileNotFoundError, match="for the notebook .*nothing.ipynb"):
         sweep(grid(project, GOOD, notebook="nothing"), root=project)

@@ -20,9 +20,9 @@ def frequency_loss(student, teacher, gamma):
         distances = []
         for c in range(channels):
             coefficient = 0
-            for x, y in product(range(height), range(width)):
-                wave = cmath.exp(-2j * math.pi * (u * x / height + v * y / width))
-                coefficient += (float(student[b, c, x, y]) - float(teacher[b, c, x, y])) * wave
+            for y, x in product(range(height), range(width)):
+                wave = cmath.exp(-2j * math.pi * (u * y / height + v * x / width))
+                coefficient += (float(student[b, c, y, x]) - float(teacher[b, c, y, x])) * wave
             distances.append(abs(coefficient / (height * width)) ** 2)
         energies[b, u, v] = sum(distances)
         weights[b, u, v] = math.exp(gamma * sum(distances) / channels)
@@ -31,7 +31,7 @@ def frequency_loss(student, teacher, gamma):
 
 
 def projections(shape, direction, coordinates):
-    """Projected grid of one direction, as a dictionary from (c, x, y) to a number."""
+    """Projected grid of one direction, as a dictionary from (c, y, x) to a number."""
     scale = [1 / max(size - 1, 1) if coordinates == "unit" else 1.0 for size in shape]
     return {
         point: sum(float(d) * p * s for d, p, s in zip(direction, point, scale, strict=True))
@@ -118,7 +118,7 @@ def attention_transfer(student, teacher):
     def attend(sample):
         channels, height, width = sample.shape
         summed = [
-            sum(float(sample[c, x, y]) ** 2 for c in range(channels)) for x in range(height) for y in range(width)
+            sum(float(sample[c, y, x]) ** 2 for c in range(channels)) for y in range(height) for x in range(width)
         ]
         length = math.sqrt(sum(value**2 for value in summed))
         return [value / length for value in summed]

@@ -1,0 +1,117 @@
+"""Chapters opened by hand: the profile that they choose, and what Colab and Binder find."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from addlib.book import BookError, chapter, fill_in
+from addlib.book.project import Project
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted((ROOT / "book").glob("*.ipynb"))
+DECLARED = 'profile = "auto"\nlevel = 1\nsteps = 10'
+
+
+@pytest.fixture
+def opened(tiny, monkeypatch):
+    """A chapter with two profiles, and no word of either in the environment."""
+    monkeypatch.delenv("ADDLIB_PROFILE", raising=False)
+    tiny.chapter("02-number", ("compute", "code", "print(level)"), parameters=DECLARED)
+    (tiny.book / "profiles" / "reader.yaml").write_text(
+        "common: {profile: reader, level: 2}\nchapters: {02-number: {steps: 99}}\n"
+    )
+    return tiny
+
+
+def variables(**changes):
+    return {"profile": "auto", "level": 1, "steps": 10, "other": 5, **changes}
+
+
+def test_reader_on_a_gpu_smoke_elsewhere(opened, monkeypatch, capsys):
+    for found, expected in (
+        (True, variables(profile="reader", level=2, steps=99)),
+        (False, variables(profile="smoke")),
+    ):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda found=found: found)
+        namespace = variables()
+        fill_in("02-number", namespace, root=opened.root)
+        assert namespace == expected
+        assert f"profile {expected['profile']}: " in capsys.readouterr().out
+
+
+def test_the_environment_decides_silently(opened, monkeypatch, capsys):
+    monkeypatch.setenv("ADDLIB_PROFILE", "reader")
+    namespace = variables()
+    fill_in("02-number", namespace, root=opened.root)
+    assert namespace["steps"] == 99
+    assert capsys.readouterr().out == ""
+    monkeypatch.setenv("ADDLIB_PROFILE", "raeder")
+    with pytest.raises(BookError, match="no profile 'raeder'; there are reader, smoke"):
+        fill_in("02-number", variables(), root=opened.root)
+
+
+def test_what_somebody_has_set_stays(opened, monkeypatch):
+    monkeypatch.setenv("ADDLIB_PROFILE", "reader")
+    namespace = variables(steps=3)
+    fill_in("02-number", namespace, root=opened.root)
+    assert namespace == variables(profile="reader", level=2, steps=3)
+    injected = variables(profile="smoke")
+    fill_in("no such chapter, and nobody asks", injected, root=opened.root)
+    assert injected == variables(profile="smoke")
+
+
+def test_a_chapter_that_does_not_exist(opened):
+    with pytest.raises(BookError, match="no such chapter: 03-letter"):
+        fill_in("03-letter", variables(), root=opened.root)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_each_chapter_opens_alike(path):
+    """One cell after the parameters, the same everywhere but for the name; it clones what the pages link to."""
+    cells = chapter.code_cells(chapter.read(path))
+    places = [number for number, cell in enumerate(cells) if chapter.BY_HAND in chapter.tags(cell)]
+    assert places == [1] and "parameters" in chapter.tags(cells[0])
+    alike = chapter.code_cells(chapter.read(SOURCES[0]))[1].source.replace(SOURCES[0].stem, path.stem)
+    assert cells[1].source == alike
+    assert f'fill_in("{path.stem}", globals())' in cells[1].source
+    settings = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    assert re.findall(r"https://\S+", cells[1].source) == [settings["repository"]["url"]]
+    assert "/content/addlib/postBuild" in cells[1].source
+
+
+@pytest.mark.parametrize("place", ["Binder", "Colab"])
+def test_post_build_installs_and_makes_the_data(tmp_path, place):
+    """Run with a python and an addlib that only say what they were asked."""
+    shutil.copy(ROOT / "postBuild", tmp_path)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("python", "addlib"):
+        (tools / name).write_text(f'#!/bin/sh\necho "$PWD: {name} $*"\n')
+        (tools / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+    environment.pop("COLAB_RELEASE_TAG", None)
+    if place == "Colab":
+        environment["COLAB_RELEASE_TAG"] = "release"
+    done = subprocess.run(
+        [str(tmp_path / "postBuild")], cwd="/", env=environment, capture_output=True, text=True, check=True
+    )
+    said = [line.removeprefix(f"{tmp_path}: ") for line in done.stdout.splitlines()]
+    install = "-e .[book]" if place == "Colab" else "--no-deps -e ."
+    assert said[0] == f"python -m pip install --quiet {install}"
+    # The same data as 'make data'.
+    recipe = re.search(r"^data:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.M)[1]
+    assert said[1:] == re.findall(r"\$\(ADDLIB\) (.*)", recipe.replace("$(ADDLIB)", "$(ADDLIB) addlib"))
+
+
+def test_binder_finds_an_environment():
+    assert (ROOT / "environment.yml").is_file() and os.access(ROOT / "postBuild", os.X_OK)
+    assert not (ROOT / ".binder").exists() and not (ROOT / "binder").exists(), "Binder would look only there"
+    assert Project(ROOT).chapters(), "what the launch buttons open"
