@@ -1,11 +1,11 @@
 """What the paper claims, and what became of it: data/claims.yml against the rows of results.
 
-``ledger``       the file, read and checked; a table of the paper is one claim for each of its cells
-``rules``        when a claim is reproduced, differs, or is undecided
-``bench``        the rows of one profile, the paper's numbers and the grids, under the names of the paper
-``comparisons``  one setting against another, at several places
-``checks``       the tests that a claim may name
-``evaluation``   one line for each claim
+* ``ledger``: the file, read and checked; a table of the paper is one claim for each of its cells
+* ``rules``: when a claim is reproduced, differs, or is undecided
+* ``bench``: the rows of one profile, the paper's numbers and the grids, under the names of the paper
+* ``comparisons``: one setting against another, at several places
+* ``checks``: the tests that a claim may name
+* ``evaluation``: one line for each claim
 
 The rules. A test compares a number with a claim that allows a range of it: more than 0 for "A is better than B", the printed
 value give or take two points for an accuracy on the same data. The number is known as a 95 % interval over the seeds, of

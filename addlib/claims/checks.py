@@ -1,11 +1,11 @@
 """The tests that a claim may name: each takes the bench and the settings of the claim, and returns a finding.
 
-``cell``                  one cell of a table of the paper
-``gains``                 one setting against another, at several places
-``looks``                 the same for where networks look, from data/results/look.csv
-``gains_in_the_tables``   the same question, put to the paper's own tables: does the text follow from them?
-``hardest_in_the_table``  one manipulation against the others, for each model of table 1
-``recall_and_accuracy``   do the two numbers of table 1 rank the models alike?
+* ``cell``: one cell of a table of the paper
+* ``gains``: one setting against another, at several places
+* ``looks``: the same for where networks look, from data/results/look.csv
+* ``gains_in_the_tables``: the same question, put to the paper's own tables: does the text follow from them?
+* ``hardest_in_the_table``: one manipulation against the others, for each model of table 1
+* ``recall_and_accuracy``: do the two numbers of table 1 rank the models alike?
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Backbones with a common face: ``create_detector(name)`` gives a module whose output is (stages, embedding, logits).
 
-``resnet``            ResNet-18, 34, 50, and a narrow ResNet-18 and 34 for the CPU
-``efficientnet``      EfficientNet-B0
-``xception``          Xception
-``inception_resnet``  Inception-ResNet-v1, for VGGFace2 weights
-``f3net``             F3-Net on two Xceptions; ``dct`` holds its transform
-``weights``           parameters from and to files
+* ``resnet``: ResNet-18, 34, 50, and a narrow ResNet-18 and 34 for the CPU
+* ``efficientnet``: EfficientNet-B0
+* ``xception``: Xception
+* ``inception_resnet``: Inception-ResNet-v1, for VGGFace2 weights
+* ``f3net``: F3-Net on two Xceptions; ``dct`` holds its transform
+* ``weights``: parameters from and to files
 
 Every detector has ``head``, its last linear layer, ``name``, ``num_classes`` and ``options``.
 """

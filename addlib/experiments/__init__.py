@@ -1,11 +1,11 @@
 """A grid of trainings, executed by papermill over Dask, into a table of results.
 
-``cells``      one training by its settings, and a grid of them from YAML
-``table``      rows of results: one for each cell, never two
-``sweep``      runs those cells of a grid that have no row
-``kept``       the network behind a row; imports Lightning, so import it when needed
-``comparing``  one metric of one setting by seed, intervals, differences seed by seed
-``paper``      the paper's own tables in the same names
+* ``cells``: one training by its settings, and a grid of them from YAML
+* ``table``: rows of results: one for each cell, never two
+* ``sweep``: runs those cells of a grid that have no row
+* ``kept``: the network behind a row; imports Lightning, so import it when needed
+* ``comparing``: one metric of one setting by seed, intervals, differences seed by seed
+* ``paper``: the paper's own tables in the same names
 """
 
 from .cells import SETTINGS, Cell, read_grid

@@ -1,12 +1,12 @@
 """Distillation losses on feature maps (B, C, H, W) of a student and a teacher: those of ADD, and its baselines.
 
-``frequency``           frequency attention, eq. 1-3 of the paper
-``sliced``              projections, bins and attention vectors of a map, and the true sliced Wasserstein distance
-``multiview``           multi-view attention, eq. 9, with in-batch pairs
-``add``                 both over the stages of a backbone, eq. 10
-``hint``                baseline: FitNet
-``attention_transfer``  baseline: AT
-``non_local``           baseline: NL
+* ``frequency``: frequency attention, eq. 1-3 of the paper
+* ``sliced``: projections, bins and attention vectors of a map, and the true sliced Wasserstein distance
+* ``multiview``: multi-view attention, eq. 9, with in-batch pairs
+* ``add``: both over the stages of a backbone, eq. 10
+* ``hint``: baseline: FitNet
+* ``attention_transfer``: baseline: AT
+* ``non_local``: baseline: NL
 
 Each loss is a pure function and a thin module that stores its settings. No gradient reaches a teacher.
 """

@@ -1,10 +1,10 @@
 """How good a detector is, and how sure one can be of it: scores, Recall@1, and intervals over identities and seeds.
 
-``scoring``    accuracy, AUC, equal error rate and calibration error of the probabilities of a test set
-``videos``     frames to videos, and videos to groups of identities
-``recall``     nearest neighbours among embeddings, and Recall@1
-``weighted``   the metrics that a bootstrap evaluates fast, many draws at once
-``intervals``  bootstrap over identities, paired comparison of two models, interval over seeds
+* ``scoring``: accuracy, AUC, equal error rate and calibration error of the probabilities of a test set
+* ``videos``: frames to videos, and videos to groups of identities
+* ``recall``: nearest neighbours among embeddings, and Recall@1
+* ``weighted``: the metrics that a bootstrap evaluates fast, many draws at once
+* ``intervals``: bootstrap over identities, paired comparison of two models, interval over seeds
 
 Labels are 1 for fake and 0 for real; a probability is that of fake. torchmetrics is imported when ``scores`` is called.
 """
