@@ -199,6 +199,21 @@ def test_page_in_a_browser(tab, served, name):
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("name", [name for name in pages() if name[:2].isdigit()])
+def test_figures_are_sharp_and_keep_their_shape(tab, served, name):
+    """At least 1.9 pixels of the file for one of the page, and the same sides on a phone as on a screen."""
+    tab.goto(f"{served}/{name}.html", wait_until="networkidle")
+    sides = "e => e.map(e => [e.naturalWidth, e.naturalHeight, e.clientWidth, e.clientHeight])"
+    for width in (1280, 390):
+        tab.set_viewport_size({"width": width, "height": 900})
+        drawn = tab.locator("article .cell_output img").evaluate_all(sides)
+        assert drawn, "a chapter has figures"
+        for own_width, own_height, shown_width, shown_height in drawn:
+            assert own_width >= 1.9 * shown_width
+            assert abs(own_width / own_height * shown_height - shown_width) <= 2
+
+
+@pytest.mark.browser
 def test_search_finds_a_word_of_the_first_chapter(tab, served):
     first = pages()[1]
     tab.goto(f"{served}/{first}.html")
