@@ -79,7 +79,7 @@ pdf zip: $(STAMP)
 	@$(ADDLIB) book $@
 
 clean:
-	rm -rf book/_build data/miniforensics data/crops/miniforensics data/runs
+	rm -rf book/_build data/miniforensics data/crops/miniforensics data/crops/conditions data/runs
 	rm -rf .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -print0 | xargs -0 rm -rf
 
