@@ -77,6 +77,15 @@ def test_cells_that_draw_have_alt_text(path):
     assert alt.problems(notebook, path.stem) == []
 
 
+@each_chapter
+def test_no_cell_fails_for_being_slow(path):
+    """A cell that measures time prints it; an assertion about it would fail where the machine is busy."""
+    for cell in chapter.code_cells(chapter.read(path)):
+        if re.search(r"timeit\.|perf_counter\(", cell.source):
+            asserted = [line for line in cell.source.splitlines() if line.lstrip().startswith("assert ")]
+            assert asserted == [], f"cell {cell.id}"
+
+
 @pytest.mark.parametrize("path", [path for path in SOURCES if path.stem[:2].isdigit()], ids=lambda path: path.stem)
 def test_anatomy(path):
     """Of the numbered chapters; reference pages and how-tos are shorter."""
