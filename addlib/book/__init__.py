@@ -12,12 +12,24 @@ Each of the first four returns True if everything that was asked for was done, p
 :class:`BookError` where it cannot start.
 """
 
-from addlib.book.expected import refresh
-from addlib.book.opening import fill_in
-from addlib.book.project import BookError
-from addlib.book.publishing import publish
-from addlib.book.running import execute
-from addlib.book.takeaway import archive, pdf
-from addlib.book.validating import validate
+from importlib import import_module
+
+# Imported when asked for: a chapter that needs one of them, for a sweep say, does not depend on how pages are built.
+_MODULES = {
+    "BookError": "project",
+    "archive": "takeaway",
+    "execute": "running",
+    "fill_in": "opening",
+    "pdf": "takeaway",
+    "publish": "publishing",
+    "refresh": "expected",
+    "validate": "validating",
+}
 
 __all__ = ["BookError", "archive", "execute", "fill_in", "pdf", "publish", "refresh", "validate"]
+
+
+def __getattr__(name):
+    if name in _MODULES:
+        return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

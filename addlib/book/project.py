@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+WORKER = Path(__file__).with_name("worker.py")  # the program that executes one notebook
+
 
 class BookError(RuntimeError):
     """The book cannot be made as asked; the message names what came, what was expected, and the remedy."""

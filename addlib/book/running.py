@@ -15,9 +15,7 @@ import nbformat
 from addlib import provenance
 from addlib.book import chapter
 from addlib.book.freshness import Freshness
-from addlib.book.project import BookError, Project, child_environment, locate
-
-WORKER = Path(__file__).with_name("worker.py")
+from addlib.book.project import WORKER, BookError, Project, child_environment, locate
 
 
 def execute(

@@ -80,8 +80,7 @@ def sweep(grid, *, workers=None, scheduler=None, force=False, limit=None, root=N
 
 def run(job: dict) -> tuple[str, float, str]:
     """Execute the notebook of one cell; returns its name, seconds, and what went wrong ("" if nothing)."""
-    from addlib.book.project import Project, child_environment
-    from addlib.book.running import WORKER
+    from addlib.book.project import WORKER, Project, child_environment
 
     project = Project(Path(job["root"]))
     folder = project.build / "runs"
