@@ -66,7 +66,7 @@ def merge(source: Path, executed: Path) -> NotebookNode:
         if chapter.BY_HAND in chapter.tags(cell):
             cell.metadata["tags"] = [*chapter.tags(cell), "remove-cell"]
             continue
-        cell.outputs = _joined(output for output in by_id[cell.id].outputs if WIDGET not in output.get("data", {}))
+        cell.outputs = [output for output in by_id[cell.id].outputs if WIDGET not in output.get("data", {})]
         cell.execution_count = by_id[cell.id].execution_count
         if "parameters" in chapter.tags(cell):
             cell.metadata["tags"] = [*chapter.tags(cell), "hide-input"]
@@ -76,17 +76,6 @@ def merge(source: Path, executed: Path) -> NotebookNode:
                 cells.append(values)
     notebook.cells = cells
     return notebook
-
-
-def _joined(outputs) -> list[NotebookNode]:
-    """The outputs; text that a busy kernel sent in pieces, with nothing in between, is one block again."""
-    joined = []
-    for output in outputs:
-        if output.output_type == "stream" and joined and joined[-1].get("name") == output.name:
-            joined[-1].text += output.text
-        else:
-            joined.append(copy.deepcopy(output))
-    return joined
 
 
 def _stage(project: Project, merged: dict[Path, NotebookNode], profile: str) -> None:

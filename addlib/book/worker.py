@@ -23,6 +23,7 @@ def main() -> int:
             progress_bar=False,
             start_timeout=120,
             execution_timeout=job["timeout"],
+            coalesce_streams=True,  # a busy kernel sends one text in several pieces
         )
     except Exception as error:
         # The notebook holds the traceback of a failing cell; a dead kernel or a timeout is only known here.

@@ -77,6 +77,31 @@ def test_cells_that_draw_have_alt_text(path):
     assert alt.problems(notebook, path.stem) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "function", "chosen"),
+    [
+        ("01-what-compression-takes-away", "at", "crf"),
+        ("04-frequency-attention", "weigh", "gamma"),
+        ("06-multi-view-attention", "turn", "azimuth"),
+    ],
+)
+def test_sliders(name, function, chosen):
+    """Where choosing by hand teaches something; before it stands a figure of the kind that the slider draws."""
+    cells = chapter.code_cells(chapter.read(PROJECT.book / f"{name}.ipynb"))
+    (place,) = [number for number, cell in enumerate(cells) if "interact.options(" in cell.source]
+    call = cells[place].source.split("interact.options(")[1]
+    assert re.search(rf"\)\(\s*{function},\s*{chosen}=\w+Slider\(", call)
+    assert cells[place - 1].metadata["mystnb"]["figure"]
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.stem[:2].isdigit()], ids=lambda path: path.stem)
+def test_length(path):
+    """1,000 to 3,500 words, without code, equations, tables and directives; what stands between dollars is one word."""
+    prose = re.sub(r"^(`{3,})(?!`)[^`]*?^\1$|\$\$.*?\$\$", "", text(path), flags=re.M | re.S)
+    prose = re.sub(r"^(:{3}|:\w|`{3}|\|).*$", "", re.sub(r"\$[^$\n]+\$", "x", prose), flags=re.M)
+    assert 1000 <= len(re.findall(r"[A-Za-z0-9][\w’'.,-]*", prose)) <= 3500
+
+
 @each_chapter
 def test_no_cell_fails_for_being_slow(path):
     """A cell that measures time prints it; an assertion about it would fail where the machine is busy."""

@@ -26,6 +26,14 @@ def test_the_copy_records_where_it_comes_from(executed):
     assert notebook.cells[-1].outputs[0].text == "value 2\n"
 
 
+def test_text_sent_in_pieces_is_one_output(tiny):
+    pieces = "import time\nprint('one', flush=True)\ntime.sleep(0.6)\nprint('two', flush=True)"
+    tiny.edit("02-number", "compute", pieces)
+    assert book.execute(names=["02-number"], root=tiny.root)
+    notebook = nbformat.read(tiny.executed("smoke") / "02-number.ipynb", as_version=4)
+    assert [output.text for output in notebook.cells[-1].outputs] == ["one\ntwo\n"]
+
+
 def test_a_fresh_chapter_is_left_alone(executed, capsys):
     path = executed.executed("smoke") / "02-number.ipynb"
     before = path.stat().st_mtime_ns

@@ -9,7 +9,6 @@ import pytest
 
 from addlib import book
 from addlib.book import BookError
-from addlib.book.publishing import merge
 
 
 def edit_metadata(tiny, name, identifier, **metadata):
@@ -60,21 +59,6 @@ def test_widgets_stay_out_of_the_page(tiny, capsys):
     assert book.execute(root=tiny.root) and book.publish(root=tiny.root), capsys.readouterr().err
     page = (tiny.html / "01-pixel.html").read_text()
     assert "kept" in page and "a slider" not in page and 'type="application/vnd.jupyter' not in page
-
-
-def test_text_in_pieces_is_one_block(tiny):
-    """What a busy kernel sends in several messages; a picture in between keeps its place."""
-    stream = {"output_type": "stream", "name": "stdout"}
-    picture = {"output_type": "display_data", "data": {"text/plain": "a picture"}, "metadata": {}}
-    source = tiny.book / "02-number.ipynb"
-    made = nbformat.read(source, as_version=4)
-    (cell,) = [cell for cell in made.cells if cell.id == "compute"]
-    pieces = [{**stream, "text": "one\n"}, {**stream, "text": "two\n"}, picture, {**stream, "text": "three\n"}]
-    cell.outputs = [nbformat.from_dict(piece) for piece in pieces]
-    nbformat.write(made, tiny.root / "made.ipynb")
-    merged = merge(source, tiny.root / "made.ipynb")
-    (cell,) = [cell for cell in merged.cells if cell.id == "compute"]
-    assert [output.get("text") for output in cell.outputs] == ["one\ntwo\n", None, "three\n"]
 
 
 @pytest.mark.parametrize("alt", [None, "a pixel"])

@@ -158,6 +158,15 @@ def test_no_path_of_this_machine_is_published(site):
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "book").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_chapters_can_be_taken_and_opened_elsewhere(site, path):
+    links = Page(site / f"{path.stem}.html").links
+    assert f"_sources/{path.name}" in links, "the notebook, to download"
+    for host, end in (("mybinder.org", f"tree/book/{path.name}"), ("colab.research.google.com", f"book/{path.name}")):
+        assert any(urlsplit(link).netloc == host and link.endswith(end) for link in links), host
+    assert any("/edit/" in link and link.endswith(f"book/{path.name}") for link in links), "its source"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "book").glob("*.ipynb")), ids=lambda path: path.stem)
 def test_chapters_say_how_they_were_made(site, path):
     text = (site / f"{path.stem}.html").read_text(encoding="utf-8")
     banner = re.search(r'<div class="provenance.*?</details></div>', text, re.S)
@@ -192,8 +201,8 @@ def test_page_in_a_browser(tab, served, name):
     broken = tab.evaluate("[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)")
     assert broken == []
     # A page that is wider than the window scrolls sideways as a whole: unreadable on a phone.
-    tab.set_viewport_size({"width": 420, "height": 900})
-    assert tab.evaluate("document.documentElement.scrollWidth") <= 440
+    tab.set_viewport_size({"width": 390, "height": 844})
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     assert tab.foreign == [], "requests leave the machine"
     assert tab.complaints == [], "errors on the console"
 
