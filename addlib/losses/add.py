@@ -10,15 +10,16 @@ classification loss is not part of it: add it in the training loop.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from addlib.losses._maps import check_number
+from addlib.losses._checks import check_number, check_pair, untraced
 from addlib.losses.frequency import FrequencyAttentionLoss
-from addlib.losses.multiview import MultiViewAttentionLoss
+from addlib.losses.multiview import Draw, MultiViewAttentionLoss, check_labels, draw_views, loss_of_draw
 
 # Weights of the stages of ResNet-50, shallow to deep, in the published code.
 PUBLISHED_STAGE_WEIGHTS_FR = (0.0, 1.0, 2.0, 0.25)
@@ -96,10 +97,12 @@ class ADDLoss(nn.Module):
         labels: Tensor | None,
         *,
         generator: torch.Generator | None = None,
+        draws: Sequence[Draw | None] | None = None,
     ) -> Tensor:
         """Total loss, a scalar; arguments as :meth:`terms`."""
-        return self.terms(student, teacher, labels, generator=generator).total
+        return self.terms(student, teacher, labels, generator=generator, draws=draws).total
 
+    @untraced
     def terms(
         self,
         student: Sequence[Tensor],
@@ -107,14 +110,17 @@ class ADDLoss(nn.Module):
         labels: Tensor | None,
         *,
         generator: torch.Generator | None = None,
+        draws: Sequence[Draw | None] | None = None,
     ) -> ADDTerms:
         """Total loss and its terms, computed once.
 
         Args:
             student, teacher: as many maps (B, C, H, W) as there are stage weights, shallow to deep. The teacher
                 receives no gradient.
-            labels: (B,), class of every image; None if ``eta`` is 0.
+            labels: (B,) or (B, 1), class of every image; None if ``eta`` is 0 or ``draws`` are given.
             generator: source of directions and pairs, torch's global CPU generator if None.
+            draws: directions and pairs made by :meth:`draw`; drawn anew if None. Give them where the loss is computed
+                inside a checkpoint: only torch's global generator is set back before the second computation.
 
         Raises:
             ValueError: the number of stages is wrong, or the maps of a stage do not fit; the message names the stage.
@@ -125,14 +131,21 @@ class ADDLoss(nn.Module):
                 f"{len(student)} student and {len(teacher)} teacher stages, expected {stages} of each, one for each "
                 "stage weight; give unused stages the weight 0"
             )
-        frequency = [
-            self._term(stage, weight * self.alpha, self.frequency, *maps)
-            for stage, (weight, *maps) in enumerate(zip(self.stage_weights_fr, student, teacher, strict=True))
-        ]
-        multi_view = [
-            self._term(stage, weight * self.beta, self.multi_view, *maps, labels, generator=generator)
-            for stage, (weight, *maps) in enumerate(zip(self.stage_weights_mv, student, teacher, strict=True))
-        ]
+        frequency: list[Tensor | None] = [None] * stages
+        multi_view: list[Tensor | None] = [None] * stages
+        for i, weight in enumerate(self.stage_weights_fr):
+            if weight * self.alpha:
+                with _naming(i):
+                    frequency[i] = self.frequency(student[i], teacher[i])
+        for i in self._viewed():
+            with _naming(i):
+                check_pair(student[i], teacher[i])
+                if draws is None:  # at the first of these stages, for all of them
+                    if self.multi_view.settings["eta"]:
+                        labels = check_labels(labels, len(student[i]))
+                    draws = self.draw(labels, generator=generator, device=student[i].device)
+                settings = {name: value for name, value in self.multi_view.settings.items() if name != "views"}
+                multi_view[i] = loss_of_draw(student[i], teacher[i], draws[i], **settings)
         sums = [
             _weighted_sum(values, weights, student[0])
             for values, weights in ((frequency, self.stage_weights_fr), (multi_view, self.stage_weights_mv))
@@ -140,20 +153,49 @@ class ADDLoss(nn.Module):
         logged = [_detached(values, student[0]) for values in (frequency, multi_view)]
         return ADDTerms(self.alpha * sums[0] + self.beta * sums[1], *sums, *logged)
 
+    def draw(
+        self,
+        labels: Tensor | None,
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+    ) -> list[Draw | None]:
+        """Directions and pairs of one step, sent to the device in one copy.
+
+        Args:
+            labels: (B,) or (B, 1), class of every image; None if ``eta`` is 0.
+            generator: source of randomness; torch's global CPU generator if None.
+            device: of the maps; that of ``labels`` if None.
+
+        Returns:
+            For every stage ``(directions, pairs)``, or None where its multi-view term has the weight 0.
+        """
+        settings = self.multi_view.settings
+        labels = check_labels(labels, len(labels)) if settings["eta"] else None
+        if device is None:
+            device = "cpu" if labels is None else labels.device
+        viewed = self._viewed()
+        drawn = iter(draw_views(labels, len(viewed), settings["views"], settings["variant"], generator, device))
+        return [next(drawn) if i in viewed else None for i in range(len(self.stage_weights_mv))]
+
     def extra_repr(self) -> str:
         return (
             f"stage_weights_fr={self.stage_weights_fr}, stage_weights_mv={self.stage_weights_mv}, "
             f"alpha={self.alpha:g}, beta={self.beta:g}"
         )
 
-    @staticmethod
-    def _term(stage: int, weight: float, loss, *arguments, **options) -> Tensor | None:
-        if weight == 0:
-            return None
-        try:
-            return loss(*arguments, **options)
-        except ValueError as error:
-            raise ValueError(f"stage {stage} (counted from 0, shallow to deep): {error}") from error
+    def _viewed(self) -> list[int]:
+        """Stages whose multi-view term counts."""
+        return [i for i, weight in enumerate(self.stage_weights_mv) if weight * self.beta]
+
+
+@contextmanager
+def _naming(stage: int) -> Iterator[None]:
+    """Errors name the stage."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"stage {stage} (counted from 0, shallow to deep): {error}") from error
 
 
 def _weighted_sum(values: list[Tensor | None], weights: tuple[float, ...], like: Tensor) -> Tensor:

@@ -10,25 +10,37 @@ T- of an image of another class is
 
     gamma D(S, T) + eta [D(S, T+) + max(margin - D(S, T-), 0)]
 
-D is what the paper calls SWD with quadratic cost. It compares the mass in equal bins, it does not transport it; the
-true sliced Wasserstein distance is :func:`addlib.losses.sliced_wasserstein`. The paper writes a sum over views; its
-gamma, eta and margin go with the mean, which the published code takes.
+:func:`paper_terms` is this line. D is what the paper calls SWD with quadratic cost. It compares the mass in equal bins,
+it does not transport it; the true sliced Wasserstein distance is :func:`addlib.losses.sliced_wasserstein`. The paper
+writes a sum over views; its gamma, eta and margin go with the mean, which the published code takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from addlib.losses._maps import ScalarLoss, check_choice, check_number, check_pair, working_dtype
-from addlib.losses.sliced import (
+from addlib.losses._checks import (
+    check_choice,
+    check_number,
+    check_pair,
+    full_precision,
+    untraced,
+    wants_gradient,
+    working_dtype,
+)
+from addlib.losses.slices import (
     COORDINATES,
+    SlicePlan,
     attention_gradient,
     attention_vectors,
+    check_bins,
+    check_directions,
     plain_attention,
-    plan_raster,
     plan_slices,
     random_directions,
 )
@@ -38,6 +50,38 @@ VARIANTS = ("paper", "published")
 Pairs = tuple[Tensor, Tensor]
 
 
+def paper_terms(
+    student: Tensor, teacher: Tensor, pairs: Pairs | None, gamma: float, eta: float, margin: float
+) -> Iterator[Tensor]:
+    """The three terms of eq. 9 of attention vectors (B, K, bins), means over the batch."""
+    yield gamma * _distance(student, teacher).mean()
+    if pairs is None:
+        return
+    same, other = pairs
+    partner, valid = _pick(teacher, same)
+    yield eta * _mean_over_views(_distance(student, partner), valid).mean()
+    partner, valid = _pick(teacher, other)
+    hinge = (margin - _mean_over_views(_distance(student, partner), valid)).clamp(min=0)
+    yield eta * (hinge * valid.any(1)).mean()
+
+
+def published_terms(
+    student: Tensor, teacher: Tensor, pairs: Pairs | None, gamma: float, eta: float, margin: float
+) -> Iterator[Tensor]:
+    """Eq. 9 as the published code has it: no last bin; a pair and a hinge for every view, in both directions."""
+    student, teacher = student[..., :-1], teacher[..., :-1]
+    yield gamma * _distance(student, teacher).mean()
+    if pairs is None:
+        return
+    same, other = pairs
+    for way, (anchor, others) in enumerate([(student, teacher), (teacher, student)]):
+        partner, valid = _pick(others, same[:, way])
+        yield eta * (_distance(anchor, partner) * valid).mean()
+        partner, valid = _pick(others, other[:, way])
+        yield eta * ((margin - _distance(anchor, partner)).clamp(min=0) * valid).mean()
+
+
+@untraced
 def multi_view_attention_loss(
     student: Tensor,
     teacher: Tensor,
@@ -58,7 +102,8 @@ def multi_view_attention_loss(
 
     Args:
         student, teacher: maps (B, C, H, W), floating point, of one shape. The teacher receives no gradient.
-        labels: (B,), class of every image; may be None if no pairs have to be drawn (``eta=0``, or ``pairs`` given).
+        labels: (B,) or (B, 1), class of every image; may be None if no pairs have to be drawn (``eta=0``, or ``pairs``
+            given).
         views: number K of random directions; ignored if ``directions`` is given. 12 in the published code.
         bins: number g of bins of a view; the default is C // 2, as in the paper.
         gamma, eta, margin: gamma_MV, eta_MV and Delta, all at least 0.
@@ -92,29 +137,30 @@ def multi_view_attention_loss(
     check_pair(student, teacher)
     check_choice("variant", variant, VARIANTS)
     check_choice("coordinates", coordinates, COORDINATES)
-    batch, channels = student.shape[:2]
-    bins = max(channels // 2, 1) if bins is None else bins
-    if variant == "published" and bins < 2:
-        raise ValueError(f"bins is {bins}, expected at least 2: the published variant drops the last bin")
-    if directions is None:
-        directions = random_directions(views, generator=generator)
-    plan = plan_slices if variant == "paper" else plan_raster
-    plan = plan(student.shape[1:], directions, bins, coordinates, student.device)
-    eta = check_number("eta", eta)
-    if eta == 0:
-        pairs = None
+    settings = {
+        "bins": bins,
+        "gamma": check_number("gamma", gamma),
+        "eta": check_number("eta", eta),
+        "margin": check_number("margin", margin),
+        "coordinates": coordinates,
+        "variant": variant,
+    }
+    if directions is not None:
+        directions = check_directions(directions)
+        views = len(directions)
+    if settings["eta"] == 0:
+        labels = pairs = None
     elif pairs is not None:
-        pairs = _check_pairs(pairs, batch, len(directions), variant, student.device)
+        labels, pairs = None, _check_pairs(pairs, len(student), views, variant, student.device)
     else:
-        if labels is None:
-            raise ValueError("labels are None, expected (B,) classes to draw pairs from; give labels, pairs or eta=0")
-        shape = () if variant == "paper" else (len(directions), 2)
-        pairs = draw_pairs(_check_labels(labels, batch, student.device), shape=shape, generator=generator)
-    terms = _paper_terms if variant == "paper" else _published_terms
-    form = _MultiViewForm(
-        plan, pairs, check_number("gamma", gamma), eta, check_number("margin", margin), terms, variant == "published"
-    )
-    return ScalarLoss.apply(student, teacher.detach(), form)
+        labels = check_labels(labels, len(student))
+    if directions is None:
+        ((directions, drawn),) = draw_views(labels, 1, views, variant, generator, student.device)
+        pairs = drawn or pairs
+    elif labels is not None:
+        shape = () if variant == "paper" else (views, 2)
+        pairs = draw_pairs(labels.to(student.device), shape=shape, generator=generator)
+    return loss_of_draw(student, teacher, Draw(directions, pairs), **settings)
 
 
 class MultiViewAttentionLoss(nn.Module):
@@ -161,96 +207,117 @@ class MultiViewAttentionLoss(nn.Module):
         return ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
 
 
+class Draw(NamedTuple):
+    """What chance decides about one stage in one step: directions (K, 3) and ``(same, other)``, or None for no pairs."""
+
+    directions: Tensor
+    pairs: Pairs | None
+
+
+def draw_views(
+    labels: Tensor | None,
+    stages: int,
+    views: int,
+    variant: str = "paper",
+    generator: torch.Generator | None = None,
+    device: torch.device | str = "cpu",
+) -> list[Draw]:
+    """Directions and, unless ``labels`` (B,) is None, pairs for several stages, sent to the device in one copy."""
+    source = generator.device if generator is not None else torch.device("cpu")
+    drawn = []
+    for _ in range(stages):
+        drawn.append(random_directions(views, generator=generator, device=source))
+        if labels is not None:
+            drawn += _draw_scores(len(labels), () if variant == "paper" else (views, 2), generator)
+    if source != torch.device(device):
+        flat = torch.cat([tensor.flatten() for tensor in drawn])
+        flat = (flat.pin_memory() if torch.device(device).type == "cuda" else flat).to(device, non_blocking=True)
+        parts = flat.split([tensor.numel() for tensor in drawn])
+        drawn = [part.view_as(tensor) for part, tensor in zip(parts, drawn, strict=True)]
+    if labels is None:
+        return [Draw(directions, None) for directions in drawn]
+    labels = labels.to(device)
+    return [Draw(drawn[i], _choose_pairs(labels, drawn[i + 1 : i + 3])) for i in range(0, len(drawn), 3)]
+
+
 def draw_pairs(labels: Tensor, *, shape: tuple[int, ...] = (), generator: torch.Generator | None = None) -> Pairs:
     """Random partners inside a batch.
 
     Args:
-        labels: (B,), class of every sample.
+        labels: (B,) or (B, 1), class of every sample.
         shape: leading shape of the result, for example (K,) to draw anew for every view.
         generator: source of randomness; torch's global CPU generator if None.
 
     Returns:
-        ``(same, other)``, each int64 (..., B), led by ``shape``, on the device of ``labels``: uniformly drawn indices of another
-        sample of the same class, and of a sample of any other class; -1 where there is none.
+        ``(same, other)``, each int64 (..., B), led by ``shape``, on the device of ``labels``: uniformly drawn indices
+        of another sample of the same class, and of a sample of any other class; -1 where there is none.
+
+    Raises:
+        ValueError: labels are neither (B,) nor (B, 1).
     """
-    batch = len(labels)
-    source = generator.device if generator is not None else "cpu"
-    alike = labels[:, None] == labels
-    itself = torch.eye(batch, dtype=torch.bool, device=labels.device)
-    drawn = []
-    for allowed in (alike & ~itself, ~alike):
-        # The largest of independent uniform numbers is a uniform choice; float64 makes ties improbable.
-        score = torch.rand(*shape, batch, batch, generator=generator, dtype=torch.float64, device=source)
-        best, index = score.to(labels.device).masked_fill_(~allowed, -1).max(-1)
-        drawn.append(index.masked_fill_(best < 0, -1))
-    return drawn[0], drawn[1]
+    labels = check_labels(labels, len(labels))
+    return _choose_pairs(labels, _draw_scores(len(labels), shape, generator))
 
 
-class _MultiViewForm:
-    """Value, gradient and differentiable form of the loss; see :class:`addlib.losses._maps.ScalarLoss`."""
+def loss_of_draw(
+    student: Tensor,
+    teacher: Tensor,
+    draw: Draw,
+    *,
+    bins: int | None,
+    gamma: float,
+    eta: float,
+    margin: float,
+    coordinates: str,
+    variant: str,
+) -> Tensor:
+    """:func:`multi_view_attention_loss` of directions and pairs that need no checks."""
+    published = variant == "published"
+    bins = max(student.shape[1] // 2, 1) if bins is None else bins
+    check_bins(bins, 2 if published else 1)
+    terms = functools.partial(
+        published_terms if published else paper_terms, pairs=draw.pairs, gamma=gamma, eta=eta, margin=margin
+    )
+    plan = plan_slices(student.shape[1:], draw.directions, bins, coordinates, student.device, raster=published)
+    with full_precision(student):
+        with torch.no_grad():
+            target = attention_vectors(teacher.detach(), plan)[0]
+        if wants_gradient(student):
+            return _MultiViewLoss.apply(student, target, plan, terms)
+        return sum(terms(attention_vectors(student.detach(), plan)[0], target))
 
-    def __init__(self, plan, pairs, gamma, eta, margin, terms, drop_last) -> None:
-        self.plan, self.pairs, self.terms, self.drop_last = plan, pairs, terms, drop_last
-        self.settings = (gamma, eta, margin)
 
-    def value(self, student: Tensor, teacher: Tensor) -> Tensor:
-        attention, self.peak, self.total = attention_vectors(student, self.plan)
-        target = attention_vectors(teacher, self.plan)[0]
-        loss, self.slopes = 0, torch.zeros_like(attention)
+class _MultiViewLoss(torch.autograd.Function):
+    """The loss with its gradient by hand, and in the plain form where that gradient is to be differentiated."""
+
+    @staticmethod
+    def forward(ctx, student: Tensor, target: Tensor, plan: SlicePlan, terms: Callable) -> Tensor:
+        attention, peak, total = attention_vectors(student, plan)
+        loss, slopes = 0, torch.zeros_like(attention)
         with torch.enable_grad():
             attention.requires_grad_()
-            for term in self._terms(attention, target):  # one by one: of each, only the slopes are kept
-                self.slopes += torch.autograd.grad(term, attention)[0]
+            for term in terms(attention, target):  # one by one: of each, only the slopes are kept
+                slopes += torch.autograd.grad(term, attention)[0]
                 loss = loss + term.detach()
-        self.attention = attention.detach()
-        return loss.to(working_dtype(student, teacher))
+        ctx.terms, ctx.bins = terms, plan.bins
+        ctx.save_for_backward(student, target, plan.index, slopes, attention.detach(), peak, total)
+        return loss
 
-    def gradient(self, student: Tensor, teacher: Tensor, upstream: Tensor) -> Tensor:
-        return attention_gradient(student, self.plan, self.slopes, self.attention, self.peak, self.total, upstream)
-
-    def plain(self, student: Tensor, teacher: Tensor) -> Tensor:
-        return sum(self._terms(plain_attention(student, self.plan), plain_attention(teacher, self.plan)))
-
-    def _terms(self, student: Tensor, teacher: Tensor) -> Iterator[Tensor]:
-        if self.drop_last:
-            student, teacher = student[..., :-1], teacher[..., :-1]
-        return self.terms(student, teacher, self.pairs, *self.settings)
-
-
-def _paper_terms(
-    student: Tensor, teacher: Tensor, pairs: Pairs | None, gamma: float, eta: float, margin: float
-) -> Iterator[Tensor]:
-    """The terms of eq. 9 of attention vectors (B, K, bins), one by one, means over the batch."""
-    yield gamma * _SquaredDistance.apply(student, teacher).mean()
-    if pairs is None:
-        return
-    same, other = pairs
-    apart, valid = _apart(student, teacher, same)
-    yield eta * _mean_over_views(apart, valid).mean()
-    apart, valid = _apart(student, teacher, other)
-    hinge = (margin - _mean_over_views(apart, valid)).clamp(min=0)
-    yield eta * (hinge * valid.any(1)).mean()
+    @staticmethod
+    def backward(ctx, upstream: Tensor):
+        student, target, index, slopes, *found = ctx.saved_tensors
+        with full_precision(student):
+            if torch.is_grad_enabled():
+                loss = sum(ctx.terms(plain_attention(student, index, ctx.bins), target))
+                (gradient,) = torch.autograd.grad(loss, student, upstream, create_graph=True)
+            else:
+                gradient = attention_gradient(student, index, slopes, *found, upstream)
+        return gradient, None, None, None
 
 
-def _published_terms(
-    student: Tensor, teacher: Tensor, pairs: Pairs | None, gamma: float, eta: float, margin: float
-) -> Iterator[Tensor]:
-    """Eq. 9 as the published code has it: a pair and a hinge for every view, in both directions."""
-    yield gamma * _SquaredDistance.apply(student, teacher).mean()
-    if pairs is None:
-        return
-    same, other = pairs
-    for way, (anchor, partner) in enumerate([(student, teacher), (teacher, student)]):
-        apart, valid = _apart(anchor, partner, same[:, way])
-        yield eta * (apart * valid).mean()
-        apart, valid = _apart(anchor, partner, other[:, way])
-        yield eta * ((margin - apart).clamp(min=0) * valid).mean()
-
-
-def _apart(anchor: Tensor, partners: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared distances (B, K) of every sample and its partner, and whether it has one."""
-    partner, valid = _pick(partners, index)
-    return _SquaredDistance.apply(anchor, partner), valid
+def _distance(first: Tensor, second: Tensor) -> Tensor:
+    """Squared differences summed over the bins, (B, K)."""
+    return (first - second).square().sum(-1)
 
 
 def _mean_over_views(values: Tensor, valid: Tensor) -> Tensor:
@@ -267,36 +334,45 @@ def _pick(vectors: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     if vectors.requires_grad:
         # As a product with a matrix of ones and zeros, because the gradient of indexing adds up in no fixed order. In
         # float64, where the product is exact under every precision setting.
-        chosen = nn.functional.one_hot(index, batch).double()
+        chosen = (index[..., None] == torch.arange(batch, device=index.device)).double()
         picked = torch.bmm(chosen, vectors.transpose(0, 1).double()).transpose(0, 1).to(vectors.dtype)
     else:
         picked = vectors[index.t(), torch.arange(views, device=index.device)]
     return picked, valid
 
 
-class _SquaredDistance(torch.autograd.Function):
-    """Sum over the last axis of (first - second)^2, saving its arguments only."""
-
-    @staticmethod
-    def forward(ctx, first: Tensor, second: Tensor) -> Tensor:
-        ctx.save_for_backward(first, second)
-        return torch.sub(first, second).square_().sum(-1)
-
-    @staticmethod
-    def backward(ctx, upstream: Tensor):
-        first, second = ctx.saved_tensors
-        slope = (first - second) * (2 * upstream).unsqueeze(-1)
-        return slope, -slope if ctx.needs_input_grad[1] else None
+def _draw_scores(batch: int, shape: tuple[int, ...], generator: torch.Generator | None) -> list[Tensor]:
+    """Independent uniform numbers (..., B, B) for the choice of T+ and of T-; float64 makes ties improbable."""
+    source = generator.device if generator is not None else "cpu"
+    return [
+        torch.rand(*shape, batch, batch, generator=generator, dtype=torch.float64, device=source) for _ in range(2)
+    ]
 
 
-def _check_labels(labels: Tensor, batch: int, device: torch.device) -> Tensor:
+def _choose_pairs(labels: Tensor, scores: list[Tensor]) -> Pairs:
+    """The allowed partner with the largest score, which is a uniform choice; -1 where none is allowed."""
+    alike = labels[:, None] == labels
+    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    chosen = []
+    for score, allowed in zip(scores, (alike & ~itself, ~alike), strict=True):
+        best, index = score.to(labels.device).masked_fill_(~allowed, -1).max(-1)
+        chosen.append(index.masked_fill_(best < 0, -1))
+    return chosen[0], chosen[1]
+
+
+def check_labels(labels: Tensor | None, batch: int) -> Tensor:
+    """Labels (B,); a single column (B, 1), as binary cross-entropy takes, is one."""
+    if labels is None:
+        raise ValueError("labels are None, expected (B,) classes to draw pairs from; give labels, pairs or eta=0")
+    if isinstance(labels, Tensor) and labels.shape == (batch, 1):
+        return labels[:, 0]
     if not isinstance(labels, Tensor) or labels.shape != (batch,):
         received = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
         raise ValueError(
             f"labels are {received}, expected a tensor ({batch},), one class for each map; "
             "take .argmax(1) of one-hot labels"
         )
-    return labels.to(device)
+    return labels
 
 
 def _check_pairs(pairs: Pairs, batch: int, views: int, variant: str, device: torch.device) -> Pairs:
@@ -304,7 +380,6 @@ def _check_pairs(pairs: Pairs, batch: int, views: int, variant: str, device: tor
     expected = " or ".join(map(str, shapes))
     if not isinstance(pairs, tuple | list) or len(pairs) != 2:
         raise ValueError(f"pairs are a {type(pairs).__name__}, expected (same, other), two tensors of shape {expected}")
-    checked = []
     for name, index in zip(("same", "other"), pairs, strict=True):
         if not isinstance(index, Tensor) or index.is_floating_point() or index.dtype == torch.bool:
             kind = index.dtype if isinstance(index, Tensor) else type(index).__name__
@@ -313,10 +388,10 @@ def _check_pairs(pairs: Pairs, batch: int, views: int, variant: str, device: tor
             raise ValueError(
                 f"pairs: {name} has shape {tuple(index.shape)}, expected {expected} for variant={variant!r}"
             )
-        if int(index.min()) < -1 or int(index.max()) >= batch:
+        low, high = int(index.min()), int(index.max())
+        if low < -1 or high >= batch:
             raise ValueError(
-                f"pairs: {name} holds {int(index.min())} to {int(index.max())}, expected indices from 0 to {batch - 1}, "
-                "or -1 for no partner"
+                f"pairs: {name} holds {low} to {high}, expected indices from 0 to {batch - 1}, or -1 for no partner"
             )
-        checked.append(index.to(device, torch.int64))
-    return checked[0], checked[1]
+    same, other = (index.to(device, torch.int64) for index in pairs)
+    return same, other
