@@ -19,7 +19,15 @@ from torch import Tensor, nn
 
 from addlib.losses._checks import check_number, check_pair, untraced
 from addlib.losses.frequency import FrequencyAttentionLoss
-from addlib.losses.multiview import Draw, MultiViewAttentionLoss, check_labels, draw_views, loss_of_draw
+from addlib.losses.multiview import (
+    MultiViewAttentionLoss,
+    Pairs,
+    check_labels,
+    choose_pairs,
+    draw_scores,
+    pairs_shape,
+)
+from addlib.losses.slices import random_directions
 
 # Weights of the stages of ResNet-50, shallow to deep, in the published code.
 PUBLISHED_STAGE_WEIGHTS_FR = (0.0, 1.0, 2.0, 0.25)
@@ -97,7 +105,7 @@ class ADDLoss(nn.Module):
         labels: Tensor | None,
         *,
         generator: torch.Generator | None = None,
-        draws: Sequence[Draw | None] | None = None,
+        draws: Sequence[tuple[Tensor, Pairs | None] | None] | None = None,
     ) -> Tensor:
         """Total loss, a scalar; arguments as :meth:`terms`."""
         return self.terms(student, teacher, labels, generator=generator, draws=draws).total
@@ -110,7 +118,7 @@ class ADDLoss(nn.Module):
         labels: Tensor | None,
         *,
         generator: torch.Generator | None = None,
-        draws: Sequence[Draw | None] | None = None,
+        draws: Sequence[tuple[Tensor, Pairs | None] | None] | None = None,
     ) -> ADDTerms:
         """Total loss and its terms, computed once.
 
@@ -137,20 +145,20 @@ class ADDLoss(nn.Module):
             if weight * self.alpha:
                 with _naming(i):
                     frequency[i] = self.frequency(student[i], teacher[i])
-        for i in self._viewed():
-            with _naming(i):
-                check_pair(student[i], teacher[i])
-                if draws is None:  # at the first of these stages, for all of them
-                    if self.multi_view.settings["eta"]:
-                        labels = check_labels(labels, len(student[i]))
-                    draws = self.draw(labels, generator=generator, device=student[i].device)
-                settings = {name: value for name, value in self.multi_view.settings.items() if name != "views"}
-                multi_view[i] = loss_of_draw(student[i], teacher[i], draws[i], **settings)
-        sums = [
-            _weighted_sum(values, weights, student[0])
-            for values, weights in ((frequency, self.stage_weights_fr), (multi_view, self.stage_weights_mv))
+        for i, weight in enumerate(self.stage_weights_mv):
+            if weight * self.beta:
+                with _naming(i):
+                    check_pair(student[i], teacher[i])
+                    draws = draws or self.draw(labels, generator=generator, device=student[i].device)
+                    directions, pairs = draws[i]
+                    multi_view[i] = self.multi_view(student[i], teacher[i], labels, directions=directions, pairs=pairs)
+        weights = self.stage_weights_fr, self.stage_weights_mv
+        sums = [_weighted_sum(*terms, student[0]) for terms in zip((frequency, multi_view), weights, strict=True)]
+        missing = torch.full((), float("nan"), device=student[0].device)
+        logged = [
+            torch.stack([missing if value is None else value.detach() for value in values])
+            for values in (frequency, multi_view)
         ]
-        logged = [_detached(values, student[0]) for values in (frequency, multi_view)]
         return ADDTerms(self.alpha * sums[0] + self.beta * sums[1], *sums, *logged)
 
     def draw(
@@ -159,8 +167,8 @@ class ADDLoss(nn.Module):
         *,
         generator: torch.Generator | None = None,
         device: torch.device | str | None = None,
-    ) -> list[Draw | None]:
-        """Directions and pairs of one step, sent to the device in one copy.
+    ) -> list[tuple[Tensor, Pairs | None] | None]:
+        """Directions and pairs of one step, for all stages, sent to the device in one copy.
 
         Args:
             labels: (B,) or (B, 1), class of every image; None if ``eta`` is 0.
@@ -171,22 +179,32 @@ class ADDLoss(nn.Module):
             For every stage ``(directions, pairs)``, or None where its multi-view term has the weight 0.
         """
         settings = self.multi_view.settings
-        labels = check_labels(labels, len(labels)) if settings["eta"] else None
-        if device is None:
-            device = "cpu" if labels is None else labels.device
-        viewed = self._viewed()
-        drawn = iter(draw_views(labels, len(viewed), settings["views"], settings["variant"], generator, device))
-        return [next(drawn) if i in viewed else None for i in range(len(self.stage_weights_mv))]
+        views, shape = settings["views"], pairs_shape(settings["variant"], settings["views"])
+        labels = check_labels(labels) if settings["eta"] else None
+        source = generator.device if generator is not None else torch.device("cpu")
+        viewed = [weight * self.beta > 0 for weight in self.stage_weights_mv]
+        drawn: list[Tensor] = []
+        for _ in range(sum(viewed)):
+            drawn.append(random_directions(views, generator=generator, device=source))
+            if labels is not None:
+                drawn += draw_scores(len(labels), shape, generator)
+        device = torch.device(device or (source if labels is None else labels.device))
+        if device != source and drawn:
+            flat = torch.cat([tensor.flatten() for tensor in drawn])
+            flat = (flat.pin_memory() if device.type == "cuda" else flat).to(device, non_blocking=True)
+            parts = flat.split([tensor.numel() for tensor in drawn])
+            drawn = [part.view_as(tensor) for part, tensor in zip(parts, drawn, strict=True)]
+        sent = iter(drawn)
+        if labels is None:
+            return [(next(sent), None) if wanted else None for wanted in viewed]
+        labels = labels.to(device)
+        return [(next(sent), choose_pairs(labels, next(sent), next(sent))) if wanted else None for wanted in viewed]
 
     def extra_repr(self) -> str:
         return (
             f"stage_weights_fr={self.stage_weights_fr}, stage_weights_mv={self.stage_weights_mv}, "
             f"alpha={self.alpha:g}, beta={self.beta:g}"
         )
-
-    def _viewed(self) -> list[int]:
-        """Stages whose multi-view term counts."""
-        return [i for i, weight in enumerate(self.stage_weights_mv) if weight * self.beta]
 
 
 @contextmanager
@@ -201,8 +219,3 @@ def _naming(stage: int) -> Iterator[None]:
 def _weighted_sum(values: list[Tensor | None], weights: tuple[float, ...], like: Tensor) -> Tensor:
     terms = [weight * value for weight, value in zip(weights, values, strict=True) if value is not None]
     return torch.stack(terms).sum() if terms else torch.zeros((), device=like.device)
-
-
-def _detached(values: list[Tensor | None], like: Tensor) -> Tensor:
-    missing = torch.full((), float("nan"), device=like.device)
-    return torch.stack([missing if value is None else value.detach() for value in values])

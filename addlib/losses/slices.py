@@ -1,25 +1,20 @@
 """Slices of a feature map: the grid of its elements projected on directions, histograms of its mass, and distances.
 
-Section "Multi-view attention distillation" and equations 4-8 of Le and Woo, "ADD" (AAAI 2022), algorithm 1 of its
-supplement. A map A of shape (C, H, W) is taken as a distribution of mass P = A^2 / ||A||^2 over the points (c, y, x)
-of its own grid. A direction theta on the unit sphere of R^3 sends every point to the number <theta, (c, y, x)>; the
-mass that falls into each of g equal-width bins of the projected range is the attention vector of that view.
-:func:`plain_attention` is this sum.
+Section "Multi-view attention distillation", eq. 4-8, and algorithm 1 of the supplement of Le and Woo, "ADD" (AAAI 2022).
+A map A of shape (C, H, W) is a distribution of mass P = A^2 / ||A||^2 over the points (c, y, x) of its own grid. A
+direction theta on the unit sphere of R^3 sends every point to the number <theta, (c, y, x)>; the mass in each of g
+equal-width bins of the projected range is the attention vector of that view. :func:`plain_attention` is this sum.
 
-Axes. A direction is (theta_c, theta_y, theta_x), one number for each axis of the tensor (C, H, W) in its own order: y
-is the row, dim 2 of a batch (B, C, H, W), and runs down the map; x is the column, dim 3, and runs across. (The paper
-writes a map as C x W x H and its points as (c, x, y), x with the width; the numbers of its published code do not depend
-on this order, since its maps are square.)
+A direction is (theta_c, theta_y, theta_x), in the order of the tensor's axes: y is the row, dim 2 of (B, C, H, W), x the
+column, dim 3. (The paper writes (c, x, y); its maps are square, so that no number depends on it.)
 
-How it is computed fast. Where the bins are depends on the grid and the directions only, so no feature is ever sorted:
-the elements are put in the order of their bins once for the whole batch, and a histogram is a sum of gathered rows of
-the transposed batch (N, B). The transpose of that map, from numbers per bin back to elements, is a gather-sum too, of K
-rows for an element. Neither uses atomic additions, so both give the same bits on every run.
+The fast form: where the bins are depends on grid and directions only, so no feature is ever sorted. The elements are put
+in the order of their bins once for the whole batch, and a histogram is a sum of gathered rows of the transposed batch
+(N, B). Its gradient is a gather-sum too, of K rows for an element. Neither uses atomic additions: the same bits each run.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -28,17 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from addlib.losses._checks import (
-    check_choice,
-    check_device,
-    check_map,
-    chunks,
-    is_half,
-    to_range,
-    untraced,
-    wants_gradient,
-    working_dtype,
-)
+from addlib.losses._checks import check_alike, check_choice, check_map, chunks, untraced, wants_gradient, working_dtype
 
 COORDINATES = ("index", "unit")
 
@@ -58,7 +43,7 @@ def plain_mass(features: Tensor) -> Tensor:
 
 
 def plain_attention(features: Tensor, index: Tensor, bins: int) -> Tensor:
-    """Attention (B, K, bins): every element adds its mass to its bin, ``index`` (K, N), in every view.
+    """Attention (B, K, bins): in every view each element adds its mass to its bin, ``index`` (K, N).
 
     Differentiable any number of times; the gradient takes memory for K maps.
     """
@@ -74,8 +59,8 @@ def random_directions(
 
     Args:
         views: number of directions K, at least 1.
-        generator: source of randomness; the default is torch's global generator of the CPU. The draw happens on the
-            generator's device (so that the same seed gives the same views wherever the maps are).
+        generator: source of randomness; torch's global CPU generator if None. Drawn on the generator's device, so that
+            a seed gives the same views wherever the maps are.
         device: where the result goes.
 
     Returns:
@@ -92,27 +77,28 @@ def random_directions(
 
 
 def project_grid(shape: Sequence[int], directions: Tensor, *, coordinates: str = "index") -> Tensor:
-    """<theta, (c, y, x)> for every point of a grid.
+    """<theta, (c, y, x)> for every point of a grid, eq. 6.
 
     Args:
         shape: (C, H, W) of the map.
         directions: (K, 3), unit rows, order (c, y, x).
-        coordinates: ``"index"`` counts 0, 1, 2, ... along every axis, as the published code does, so that the longest
-            axis (the channels) spans most of nearly every view; ``"unit"`` scales every axis to [0, 1], so that
-            the views are isotropic.
+        coordinates: ``"index"`` counts 0, 1, 2, ... along every axis, as the published code does, so that the channels
+            span most of nearly every view; ``"unit"`` scales every axis to [0, 1]: isotropic views.
 
     Returns:
         (K, C, H, W), float64, on the device of ``directions``.
 
     Raises:
-        ValueError: directions are not (K, 3) with unit rows, the shape is not three positive numbers, or
-            ``coordinates`` is unknown.
+        ValueError: directions or shape are not as described, or ``coordinates`` is unknown.
     """
-    theta = check_directions(directions).double()
-    check_choice("coordinates", coordinates, COORDINATES)
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"shape is {tuple(shape)}, expected (C, H, W), each at least 1; leave the batch axis out")
-    return _project(shape, theta, coordinates)
+    check_choice("coordinates", coordinates, COORDINATES)
+    theta = check_directions(directions).double()
+    axes = [torch.arange(size, dtype=torch.float64, device=theta.device) for size in shape]
+    c, y, x = (axis / max(len(axis) - 1, 1) for axis in axes) if coordinates == "unit" else axes
+    plane = theta[:, 1, None, None] * y[:, None] + theta[:, 2, None, None] * x
+    return (theta[:, 0, None] * c)[:, :, None, None] + plane[:, None]
 
 
 def bin_indices(projections: Tensor, bins: int) -> Tensor:
@@ -129,7 +115,6 @@ def bin_indices(projections: Tensor, bins: int) -> Tensor:
     Raises:
         ValueError: ``bins`` < 1.
     """
-    check_bins(bins)
     return _bins(projections.double().flatten(1), bins).to(torch.int64).view_as(projections)
 
 
@@ -138,8 +123,7 @@ def sliced_attention(features: Tensor, directions: Tensor, bins: int, *, coordin
     """Attention vectors of a batch of maps: the mass of A^2 / ||A||^2 in equal-width bins of the projected grid.
 
     Lines 1 to 7 of algorithm 1, in the paper's sense (the order of the projections is applied to the mass; the
-    published code does not, see ``variant`` of :func:`addlib.losses.multi_view_attention_loss`). Differentiable with
-    respect to ``features``, twice and more.
+    published code does not, see ``variant`` of :func:`addlib.losses.multi_view_attention_loss`).
 
     Args:
         features: maps (B, C, H, W), floating point.
@@ -149,19 +133,15 @@ def sliced_attention(features: Tensor, directions: Tensor, bins: int, *, coordin
         coordinates: ``"index"`` or ``"unit"``, see :func:`project_grid`.
 
     Returns:
-        (B, K, bins), float32 (float64 if ``features`` is). Every view of a map sums to 1; of a map whose largest
-        modulus is below 1e-12 it sums to less, and to 0 for a map of zeros. Scaling a map changes nothing.
-
-    Finite for every finite input, as is the gradient of a map in float32 or better.
+        (B, K, bins), float32 (float64 if ``features`` is), differentiable twice and more. Every view of a map sums to
+        1; of a map whose largest modulus is below 1e-12 it sums to less, and to 0 for a map of zeros. Scaling a map
+        changes nothing. Finite for every finite input, as is the gradient of a map in float32 or better.
 
     Raises:
         ValueError: ``features`` is not a floating-point map, directions are not unit rows (K, 3), ``bins`` < 1, or
             ``coordinates`` is unknown.
     """
     check_map("features", features)
-    directions = check_directions(directions)
-    check_bins(bins)
-    check_choice("coordinates", coordinates, COORDINATES)
     plan = plan_slices(features.shape[1:], directions, bins, coordinates, features.device)
     if wants_gradient(features):
         return plain_attention(features, plan.index, bins)
@@ -180,9 +160,8 @@ def sliced_wasserstein(
 ) -> Tensor:
     """Sliced p-Wasserstein distance between the mass distributions of two batches of maps, eq. 5 and 7, not binned.
 
-    In one dimension the optimal plan is the monotone one, so that the distance needs the cumulative functions F only:
-    W_1 is the integral of ``|F_first - F_second|``, W_p^p that of ``|F_first^-1 - F_second^-1|^p`` over [0, 1]. The
-    integral over directions is a mean over the given ones.
+    The integral over directions is a mean over the given ones. Meant for study, not for training: time
+    O(K B N log N), memory that of one view of both maps in float64.
 
     Args:
         first, second: maps (B, C, H, W), floating point, of one shape; the mass is A^2 / ||A||^2.
@@ -197,18 +176,12 @@ def sliced_wasserstein(
         Tensor in float64, differentiable with respect to both maps (for p = 2 not where the distance is 0). A map of
         zeros has no mass, and its distance no meaning, but it is finite.
 
-    Memory is that of one view of both maps in float64; time O(K B N log N). Meant for study, not for training.
-
     Raises:
         ValueError: maps differ in shape, p is not 1 or 2, or a name or a direction is not as described.
     """
     check_map("first", first)
     check_map("second", second)
-    if first.shape != second.shape:
-        raise ValueError(
-            f"maps differ: {tuple(first.shape)} against {tuple(second.shape)}; distances need one common grid"
-        )
-    check_device(first, second)
+    check_alike(first, second, "distances need one common grid")
     check_choice("reduction", reduction, ("mean", "none"))
     if p not in (1, 2):
         raise ValueError(f"p is {p!r}, expected 1 or 2")
@@ -223,7 +196,7 @@ def sliced_wasserstein(
 
 
 def wasserstein_1d(positions: Tensor, first: Tensor, second: Tensor, *, p: int = 1) -> Tensor:
-    """W_p^p between distributions on common sorted positions, eq. 5.
+    """W_p^p between distributions on common sorted positions, eq. 5: of the quantile functions, for p = 1 of their areas.
 
     Args:
         positions: (N,), ascending.
@@ -247,8 +220,23 @@ def wasserstein_1d(positions: Tensor, first: Tensor, second: Tensor, *, p: int =
     return (steps * (quantiles[0] - quantiles[1]).abs() ** p).sum(1)
 
 
+def check_directions(directions: Tensor) -> Tensor:
+    """Directions without gradient, if they are unit rows (K, 3). Lengths are read on a CPU only: a GPU would wait."""
+    if not isinstance(directions, Tensor) or directions.ndim != 2 or directions.shape[1] != 3 or len(directions) < 1:
+        received = tuple(directions.shape) if isinstance(directions, Tensor) else type(directions).__name__
+        raise ValueError(f"directions are {received}, expected a tensor (K, 3); random_directions(K) draws them")
+    directions = directions.detach()
+    lengths = directions.double().norm(dim=1)
+    if not directions.is_floating_point() or (directions.is_cpu and not bool(((lengths - 1).abs() <= 1e-3).all())):
+        raise ValueError(
+            f"directions have lengths from {float(lengths.min()):.4g} to {float(lengths.max()):.4g} "
+            f"({directions.dtype}), expected floating-point unit rows; divide by directions.norm(dim=1, keepdim=True)"
+        )
+    return directions
+
+
 class SlicePlan(NamedTuple):
-    """Which element falls into which bin, in the two orders that the gather-sums need; for one grid, all views."""
+    """Which element falls into which bin, for one grid and all views."""
 
     index: Tensor  # (K, N), bin of element n in view k, int16 or int32
     order: Tensor  # (K * N,), elements view by view and, within a view, bin by bin, int32
@@ -257,22 +245,16 @@ class SlicePlan(NamedTuple):
 
 
 def plan_slices(
-    shape: Sequence[int],
-    directions: Tensor,
-    bins: int,
-    coordinates: str,
-    device: torch.device,
-    *,
-    raster: bool = False,
+    shape: Sequence[int], directions: Tensor, bins: int, coordinates: str, device: torch.device, raster: bool = False
 ) -> SlicePlan:
-    """Bins of a grid (C, H, W) and the elements in the order of their bins; directions (K, 3) are unit rows.
+    """Bins of a grid (C, H, W) seen from directions (K, 3), and its elements in the order of their bins.
 
     ``raster``: as in the published code. It sorts the projections to find how many of them lie below each edge, and
-    then cuts the mass in its raster (c, y, x) order at these counts (one further, the element at the cut included): the
-    direction decides how much goes into a bin, but not which elements. It also drops the last bin; that is left to the
-    caller.
+    then cuts the mass in its raster (c, y, x) order at these counts, the element at the cut included: the direction
+    decides how much goes into a bin, but not which elements.
     """
-    index = _bins(_project(shape, directions.to(device).double(), coordinates).flatten(1), bins)
+    projections = project_grid(shape, check_directions(directions).to(device), coordinates=coordinates)
+    index = _bins(projections.flatten(1), bins)
     views, elements = index.shape
     order, starts = _sort(index, bins)
     if raster:
@@ -286,8 +268,7 @@ def plan_slices(
 
 def attention_vectors(features: Tensor, plan: SlicePlan) -> tuple[Tensor, Tensor, Tensor]:
     """Attention (B, K, bins) of a batch, and what its gradient needs: the peak (B,) of every map and its mass (B,)."""
-    batch = len(features)
-    dtype = working_dtype(features)
+    batch, dtype = len(features), working_dtype(features)
     attention = features.new_empty((batch, len(plan.index) * plan.bins), dtype=dtype)
     peak = features.new_empty(batch, dtype=dtype)
     for part in chunks(features):
@@ -304,21 +285,15 @@ def attention_vectors(features: Tensor, plan: SlicePlan) -> tuple[Tensor, Tensor
 
 
 def attention_gradient(
-    features: Tensor,
-    index: Tensor,
-    slopes: Tensor,
-    attention: Tensor,
-    peak: Tensor,
-    total: Tensor,
-    upstream: Tensor,
+    features: Tensor, index: Tensor, slopes: Tensor, attention: Tensor, peak: Tensor, total: Tensor, upstream: Tensor
 ) -> Tensor:
     """Gradient with respect to the map of sum(slopes * attention) times the scalar ``upstream``.
 
     With p = m / M, m = (A / s)^2, M = max(sum of m, 1), s the peak and q(n) the sum over views of the slopes of the
     bins that hold element n: dA = 2 A / (s^2 M) (q - sum of p q), the last term only where M is the sum of m.
     """
-    dtype = working_dtype(features)
-    half = is_half(features)
+    dtype, limit = working_dtype(features), torch.finfo(features.dtype).max
+    half = limit < torch.finfo(dtype).max
     scale = 2 / (peak * total.clamp(min=1))
     if not half:
         scale = scale * upstream
@@ -334,44 +309,15 @@ def attention_gradient(
         chunk = features[part].to(dtype).flatten(1)
         result = torch.empty_like(chunk).copy_(spread.t()).mul_(chunk).div_(peak[part, None])
         if half:  # the scale of the loss after saturating, so that GradScaler still sees it overflow
-            to_range(result, features.dtype).mul_(upstream)
+            result.clamp_(-limit, limit).mul_(upstream)
         gradient[part] = result.to(gradient.dtype).view_as(features[part])
     return gradient
 
 
-def check_directions(directions: Tensor) -> Tensor:
-    """Return directions (K, 3) without gradient; raise ``ValueError`` unless they are unit rows."""
-    if not isinstance(directions, Tensor) or directions.ndim != 2 or directions.shape[1] != 3 or len(directions) < 1:
-        received = tuple(directions.shape) if isinstance(directions, Tensor) else type(directions).__name__
-        raise ValueError(f"directions are {received}, expected a tensor (K, 3); random_directions(K) draws them")
-    directions = directions.detach()
-    lengths = directions.double().norm(dim=1)
-    worst = float((lengths - 1).abs().max())
-    if not (directions.is_floating_point() and math.isfinite(worst) and worst <= 1e-3):
-        raise ValueError(
-            f"directions have lengths from {float(lengths.min()):.4g} to {float(lengths.max()):.4g} "
-            f"({directions.dtype}), expected floating-point unit rows; divide by directions.norm(dim=1, keepdim=True)"
-        )
-    return directions
-
-
-def check_bins(bins: int, smallest: int = 1) -> None:
-    if bins < smallest:
-        dropped = "the published variant drops the last bin" if smallest > 1 else "the paper takes half the channels"
-        raise ValueError(f"bins is {bins}, expected at least {smallest}: {dropped}")
-
-
-def _project(shape: Sequence[int], theta: Tensor, coordinates: str) -> Tensor:
-    axes = [torch.arange(size, dtype=torch.float64, device=theta.device) for size in shape]
-    if coordinates == "unit":
-        axes = [axis / max(len(axis) - 1, 1) for axis in axes]
-    c, y, x = axes
-    plane = theta[:, 1, None, None] * y[:, None] + theta[:, 2, None, None] * x
-    return (theta[:, 0, None] * c)[:, :, None, None] + plane[:, None]
-
-
 def _bins(projections: Tensor, bins: int) -> Tensor:
     """Bin of every projection (K, N), as int16 if the number of bins allows, else int32."""
+    if bins < 1:
+        raise ValueError(f"bins is {bins}, expected at least 1; the paper takes half the number of channels")
     low, high = projections.amin(1, keepdim=True), projections.amax(1, keepdim=True)
     extent = high - low
     per_unit = torch.where(extent > 0, bins / extent, 0)
@@ -381,7 +327,7 @@ def _bins(projections: Tensor, bins: int) -> Tensor:
 
 def _sort(index: Tensor, bins: int) -> tuple[Tensor, Tensor]:
     """Elements of every view in the order of their bins, (K, N), and where each bin starts, (K, bins)."""
-    if index.device.type == "cpu":  # NumPy's stable sort of small integers is a counting sort, five times as fast
+    if index.is_cpu:  # NumPy's stable sort of small integers is a counting sort, five times as fast as torch's
         order = torch.from_numpy(np.argsort(index.numpy(), axis=1, kind="stable"))
     else:
         order = torch.argsort(index, dim=1, stable=True)
