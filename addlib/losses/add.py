@@ -33,6 +33,8 @@ from addlib.losses.slices import random_directions
 PUBLISHED_STAGE_WEIGHTS_FR = (0.0, 1.0, 2.0, 0.25)
 PUBLISHED_STAGE_WEIGHTS_MV = (0.0, 0.5, 2.5, 2.0)
 
+Draw = tuple[Tensor, Pairs | None]
+
 
 class ADDTerms(NamedTuple):
     """The distillation loss and what it is made of.
@@ -98,17 +100,9 @@ class ADDLoss(nn.Module):
         self.frequency = FrequencyAttentionLoss(check_number("gamma_fr", gamma_fr), detach_weight)
         self.multi_view = MultiViewAttentionLoss(views, bins, gamma_mv, eta, margin, coordinates, variant)
 
-    def forward(
-        self,
-        student: Sequence[Tensor],
-        teacher: Sequence[Tensor],
-        labels: Tensor | None,
-        *,
-        generator: torch.Generator | None = None,
-        draws: Sequence[tuple[Tensor, Pairs | None] | None] | None = None,
-    ) -> Tensor:
+    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], labels: Tensor | None, **drawn) -> Tensor:
         """Total loss, a scalar; arguments as :meth:`terms`."""
-        return self.terms(student, teacher, labels, generator=generator, draws=draws).total
+        return self.terms(student, teacher, labels, **drawn).total
 
     @untraced
     def terms(
@@ -118,7 +112,7 @@ class ADDLoss(nn.Module):
         labels: Tensor | None,
         *,
         generator: torch.Generator | None = None,
-        draws: Sequence[tuple[Tensor, Pairs | None] | None] | None = None,
+        draws: Sequence[Draw | None] | None = None,
     ) -> ADDTerms:
         """Total loss and its terms, computed once.
 
@@ -149,7 +143,9 @@ class ADDLoss(nn.Module):
             if weight * self.beta:
                 with _naming(i):
                     check_pair(student[i], teacher[i])
-                    draws = draws or self.draw(labels, generator=generator, device=student[i].device)
+                    if draws is None:
+                        labels = check_labels(labels, len(student[i])) if self.multi_view.settings["eta"] else None
+                        draws = self.draw(labels, generator=generator, device=student[i].device)
                     directions, pairs = draws[i]
                     multi_view[i] = self.multi_view(student[i], teacher[i], labels, directions=directions, pairs=pairs)
         weights = self.stage_weights_fr, self.stage_weights_mv
@@ -166,13 +162,12 @@ class ADDLoss(nn.Module):
         labels: Tensor | None,
         *,
         generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
-    ) -> list[tuple[Tensor, Pairs | None] | None]:
+        device: str | torch.device | None = None,
+    ) -> list[Draw | None]:
         """Directions and pairs of one step, for all stages, sent to the device in one copy.
 
         Args:
-            labels: (B,) or (B, 1), class of every image; None if ``eta`` is 0.
-            generator: source of randomness; torch's global CPU generator if None.
+            labels, generator: as :meth:`terms`.
             device: of the maps; that of ``labels`` if None.
 
         Returns:

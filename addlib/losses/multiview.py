@@ -165,7 +165,7 @@ def multi_view_attention_loss(
 
 
 class MultiViewAttentionLoss(nn.Module):
-    """:func:`multi_view_attention_loss` with its settings stored; ``forward`` takes what changes from batch to batch."""
+    """:func:`multi_view_attention_loss` with its settings stored."""
 
     def __init__(
         self,
@@ -184,19 +184,9 @@ class MultiViewAttentionLoss(nn.Module):
         numbers = {name: check_number(name, value) for name, value in numbers.items()}
         self.settings = {"views": views, "bins": bins, **numbers, "coordinates": coordinates, "variant": variant}
 
-    def forward(
-        self,
-        student: Tensor,
-        teacher: Tensor,
-        labels: Tensor | None,
-        *,
-        directions: Tensor | None = None,
-        pairs: Pairs | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        return multi_view_attention_loss(
-            student, teacher, labels, directions=directions, pairs=pairs, generator=generator, **self.settings
-        )
+    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None, **drawn) -> Tensor:
+        """``drawn``: ``directions``, ``pairs`` or ``generator``."""
+        return multi_view_attention_loss(student, teacher, labels, **drawn, **self.settings)
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
@@ -234,16 +224,13 @@ def draw_pairs(labels: Tensor, *, shape: tuple[int, ...] = (), generator: torch.
     """Random partners inside a batch.
 
     Args:
-        labels: (B,) or (B, 1), class of every sample.
+        labels: (B,) or (B, 1), class of every sample, else ValueError.
         shape: leading shape of the result, for example (K,) to draw anew for every view.
         generator: source of randomness; torch's global CPU generator if None.
 
     Returns:
         ``(same, other)``, each int64 (..., B), led by ``shape``, on the device of ``labels``: uniformly drawn indices
         of another sample of the same class, and of a sample of any other class; -1 where there is none.
-
-    Raises:
-        ValueError: labels are neither (B,) nor (B, 1).
     """
     labels = check_labels(labels)
     return choose_pairs(labels, *draw_scores(len(labels), shape, generator))

@@ -1,12 +1,9 @@
 """Slices of a feature map: the grid of its elements projected on directions, histograms of its mass, and distances.
 
-Section "Multi-view attention distillation", eq. 4-8, and algorithm 1 of the supplement of Le and Woo, "ADD" (AAAI 2022).
-A map A of shape (C, H, W) is a distribution of mass P = A^2 / ||A||^2 over the points (c, y, x) of its own grid. A
+Eq. 4-8 and algorithm 1 of Le and Woo, "ADD" (AAAI 2022). A map A of shape (C, H, W) is a distribution of mass
+P = A^2 / ||A||^2 over the points (c, y, x) of its own grid: y is the row, dim 2 of (B, C, H, W), x the column, dim 3. A
 direction theta on the unit sphere of R^3 sends every point to the number <theta, (c, y, x)>; the mass in each of g
 equal-width bins of the projected range is the attention vector of that view. :func:`plain_attention` is this sum.
-
-A direction is (theta_c, theta_y, theta_x), in the order of the tensor's axes: y is the row, dim 2 of (B, C, H, W), x the
-column, dim 3. (The paper writes (c, x, y); its maps are square, so that no number depends on it.)
 
 The fast form: where the bins are depends on grid and directions only, so no feature is ever sorted. The elements are put
 in the order of their bins once for the whole batch, and a histogram is a sum of gathered rows of the transposed batch
@@ -58,16 +55,12 @@ def random_directions(
     """Directions drawn uniformly from the unit sphere of R^3.
 
     Args:
-        views: number of directions K, at least 1.
+        views: number of directions K, at least 1, else ValueError.
         generator: source of randomness; torch's global CPU generator if None. Drawn on the generator's device, so that
-            a seed gives the same views wherever the maps are.
-        device: where the result goes.
+            a seed gives the same views wherever the maps are, and sent to ``device``.
 
     Returns:
         (views, 3), float64, unit rows in the order (c, y, x).
-
-    Raises:
-        ValueError: ``views`` < 1.
     """
     if views < 1:
         raise ValueError(f"views is {views}, expected at least 1; to switch the loss off, give its stage the weight 0")
@@ -86,10 +79,7 @@ def project_grid(shape: Sequence[int], directions: Tensor, *, coordinates: str =
             span most of nearly every view; ``"unit"`` scales every axis to [0, 1]: isotropic views.
 
     Returns:
-        (K, C, H, W), float64, on the device of ``directions``.
-
-    Raises:
-        ValueError: directions or shape are not as described, or ``coordinates`` is unknown.
+        (K, C, H, W), float64, on the device of ``directions``. ValueError if an argument is not as described.
     """
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"shape is {tuple(shape)}, expected (C, H, W), each at least 1; leave the batch axis out")
@@ -102,18 +92,12 @@ def project_grid(shape: Sequence[int], directions: Tensor, *, coordinates: str =
 
 
 def bin_indices(projections: Tensor, bins: int) -> Tensor:
-    """Number, from 0 to ``bins`` - 1, of the equal-width bin that each projected point falls into.
+    """Number, from 0 to ``bins`` - 1, of the equal-width bin that each projected point falls into, int64.
 
     Args:
         projections: (K, ...); the range of each row, from its smallest to its largest value, is divided.
         bins: number of bins g, at least 1. A point on an edge (within 1e-9 of a bin width) belongs to the upper bin,
-            the largest value to the last bin.
-
-    Returns:
-        Tensor of the shape of ``projections``, int64. A row without extent is all bin 0.
-
-    Raises:
-        ValueError: ``bins`` < 1.
+            the largest value to the last bin; a row without extent is all bin 0.
     """
     return _bins(projections.double().flatten(1), bins).to(torch.int64).view_as(projections)
 
@@ -127,19 +111,14 @@ def sliced_attention(features: Tensor, directions: Tensor, bins: int, *, coordin
 
     Args:
         features: maps (B, C, H, W), floating point.
-        directions: (K, 3), unit rows, order (c, y, x). (1, 0, 0), (0, 1, 0) and (0, 0, 1) with as many bins as the
+        directions, coordinates: as :func:`project_grid`. (1, 0, 0), (0, 1, 0) and (0, 0, 1) with as many bins as the
             axis is long give the attention over channels, over dim 2 and over dim 3.
         bins: number of bins g, at least 1. The paper takes half the number of channels.
-        coordinates: ``"index"`` or ``"unit"``, see :func:`project_grid`.
 
     Returns:
         (B, K, bins), float32 (float64 if ``features`` is), differentiable twice and more. Every view of a map sums to
-        1; of a map whose largest modulus is below 1e-12 it sums to less, and to 0 for a map of zeros. Scaling a map
-        changes nothing. Finite for every finite input, as is the gradient of a map in float32 or better.
-
-    Raises:
-        ValueError: ``features`` is not a floating-point map, directions are not unit rows (K, 3), ``bins`` < 1, or
-            ``coordinates`` is unknown.
+        1; of a map whose largest modulus is below 1e-12 to less, of zeros to 0. Scaling a map changes nothing. Finite
+        for every finite input, as is the gradient of a map in float32 or better. ValueError if an argument does not fit.
     """
     check_map("features", features)
     plan = plan_slices(features.shape[1:], directions, bins, coordinates, features.device)
@@ -165,19 +144,14 @@ def sliced_wasserstein(
 
     Args:
         first, second: maps (B, C, H, W), floating point, of one shape; the mass is A^2 / ||A||^2.
-        directions: (K, 3), unit rows, order (c, y, x).
-        p: order, 1 or 2. The cost is the distance between projected points to the power p, in units of the
-            coordinates.
-        coordinates: ``"index"`` or ``"unit"``, see :func:`project_grid`.
+        directions, coordinates: as :func:`project_grid`.
+        p: order, 1 or 2. The cost is the distance between projected points to the power p.
         reduction: ``"mean"`` gives (mean over views of W_p^p)^(1/p), (B,); ``"none"`` gives W_p^p of every view,
             (B, K), to study how the mean converges.
 
     Returns:
-        Tensor in float64, differentiable with respect to both maps (for p = 2 not where the distance is 0). A map of
-        zeros has no mass, and its distance no meaning, but it is finite.
-
-    Raises:
-        ValueError: maps differ in shape, p is not 1 or 2, or a name or a direction is not as described.
+        Tensor in float64, differentiable with respect to both maps (for p = 2 not where the distance is 0). Maps of
+        zeros have no mass, and a distance without meaning, but finite. ValueError if an argument does not fit.
     """
     check_map("first", first)
     check_map("second", second)
@@ -200,11 +174,8 @@ def wasserstein_1d(positions: Tensor, first: Tensor, second: Tensor, *, p: int =
 
     Args:
         positions: (N,), ascending.
-        first, second: masses (B, N) of equal sums.
+        first, second: masses (B, N) of equal sums; the result, (B,), is differentiable with respect to them.
         p: order, at least 1.
-
-    Returns:
-        (B,), differentiable with respect to the masses.
     """
     if p == 1:
         return ((first - second).cumsum(1)[:, :-1].abs() * positions.diff()).sum(1)

@@ -175,7 +175,7 @@ def test_module(maps):
         (torch.zeros(2, 3, 4, 4), torch.zeros(3, 4, 4), 1.0, "teacher has shape"),
         (torch.zeros(2, 3, 4, 4).int(), torch.zeros(2, 3, 4, 4), 1.0, r"torch.int32.*convert it with .float\(\)"),
         (torch.zeros(0, 3, 4, 4), torch.zeros(0, 3, 4, 4), 1.0, "no empty axis"),
-        ([torch.zeros(2, 3, 4, 4)], torch.zeros(2, 3, 4, 4), 1.0, "student is a list.*one stage at a time"),
+        ([torch.zeros(2, 3, 4, 4)], torch.zeros(2, 3, 4, 4), 1.0, "student is a list.*pass one stage"),
         (torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4), -1.0, "gamma is -1.0, expected"),
         (torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4), float("nan"), "gamma is nan"),
         (torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4, device="meta"), 1.0, "student is on cpu, teacher on meta"),
