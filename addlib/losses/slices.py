@@ -99,7 +99,8 @@ def bin_indices(projections: Tensor, bins: int) -> Tensor:
         bins: number of bins g, at least 1. A point on an edge (within 1e-9 of a bin width) belongs to the upper bin,
             the largest value to the last bin; a row without extent is all bin 0.
     """
-    return _bins(projections.double().flatten(1), bins).to(torch.int64).view_as(projections)
+    flat = projections.double().flatten(1)
+    return _bins(flat, bins, flat).to(torch.int64).view_as(projections)
 
 
 @untraced
@@ -225,7 +226,10 @@ def plan_slices(
     decides how much goes into a bin, but not which elements.
     """
     projections = project_grid(shape, check_directions(directions).to(device), coordinates=coordinates)
-    index = _bins(projections.flatten(1), bins)
+    # Projections are monotone along every axis: their range is that of the corners, which are quicker to look through.
+    c, h, w = shape
+    corners = projections[:, :: max(c - 1, 1), :: max(h - 1, 1), :: max(w - 1, 1)].flatten(1)
+    index = _bins(projections.flatten(1), bins, corners)
     views, elements = index.shape
     order, starts = _sort(index, bins)
     if raster:
@@ -285,11 +289,11 @@ def attention_gradient(
     return gradient
 
 
-def _bins(projections: Tensor, bins: int) -> Tensor:
-    """Bin of every projection (K, N), as int16 if the number of bins allows, else int32."""
+def _bins(projections: Tensor, bins: int, extremes: Tensor) -> Tensor:
+    """Bin of every projection (K, N), as int16 if the number of bins allows, else int32; extremes (K, ...) hold the ends."""
     if bins < 1:
         raise ValueError(f"bins is {bins}, expected at least 1; the paper takes half the number of channels")
-    low, high = projections.amin(1, keepdim=True), projections.amax(1, keepdim=True)
+    low, high = extremes.amin(1, keepdim=True), extremes.amax(1, keepdim=True)
     extent = high - low
     per_unit = torch.where(extent > 0, bins / extent, 0)
     position = torch.sub(projections, low).mul_(per_unit).add_(EDGE_TOLERANCE)
