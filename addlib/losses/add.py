@@ -66,8 +66,6 @@ class ADDLoss(nn.Module):
     A term whose weight is 0 is not computed. Value and gradient are finite for every finite input, but the gradient of
     a float16 map: each term saturates for itself, their weighted sum may overflow to infinity, which GradScaler sees.
 
-    Raises:
-        ValueError: the two lists differ in length or are empty, a weight is negative or not finite.
     """
 
     def __init__(
@@ -89,10 +87,8 @@ class ADDLoss(nn.Module):
     ) -> None:
         super().__init__()
         if len(stage_weights_fr) != len(stage_weights_mv) or not len(stage_weights_fr):
-            raise ValueError(
-                f"{len(stage_weights_fr)} stage weights for frequency and {len(stage_weights_mv)} for multi-view "
-                "attention, expected the same number, at least 1; give a stage without a term the weight 0"
-            )
+            counts = f"{len(stage_weights_fr)} stage weights for frequency and {len(stage_weights_mv)} for multi-view attention"
+            raise ValueError(f"{counts}, expected the same number, at least 1; give stages without a term the weight 0")
         self.stage_weights_fr = tuple(check_number("a stage weight", weight) for weight in stage_weights_fr)
         self.stage_weights_mv = tuple(check_number("a stage weight", weight) for weight in stage_weights_mv)
         self.alpha = check_number("alpha", alpha)
@@ -129,10 +125,8 @@ class ADDLoss(nn.Module):
         """
         stages = len(self.stage_weights_fr)
         if len(student) != stages or len(teacher) != stages:
-            raise ValueError(
-                f"{len(student)} student and {len(teacher)} teacher stages, expected {stages} of each, one for each "
-                "stage weight; give unused stages the weight 0"
-            )
+            counts = f"{len(student)} student and {len(teacher)} teacher stages"
+            raise ValueError(f"{counts}, expected {stages} of each; give unused stages the weight 0")
         frequency: list[Tensor | None] = [None] * stages
         multi_view: list[Tensor | None] = [None] * stages
         for i, weight in enumerate(self.stage_weights_fr):
@@ -196,10 +190,7 @@ class ADDLoss(nn.Module):
         return [(next(sent), choose_pairs(labels, next(sent), next(sent))) if wanted else None for wanted in viewed]
 
     def extra_repr(self) -> str:
-        return (
-            f"stage_weights_fr={self.stage_weights_fr}, stage_weights_mv={self.stage_weights_mv}, "
-            f"alpha={self.alpha:g}, beta={self.beta:g}"
-        )
+        return f"{self.stage_weights_fr}, {self.stage_weights_mv}, alpha={self.alpha:g}, beta={self.beta:g}"
 
 
 @contextmanager

@@ -70,9 +70,8 @@ def frequency_attention(student: Tensor, teacher: Tensor, *, gamma: float = 1.0)
     """Weight map w(u, v) and energies e(u, v) of eq. 2 and 3; arguments as :func:`frequency_attention_loss`.
 
     Returns:
-        ``(weight, energy)``, each (B, H, W), float64, without gradient. ``energy`` is summed over the channels;
-        ``(weight * energy).sum((1, 2)).mean()`` is the loss. Shift with ``torch.fft.fftshift(..., dim=(1, 2))`` to
-        see the zero frequency in the middle.
+        ``(weight, energy)``, each (B, H, W), float64, without gradient; ``(weight * energy).sum((1, 2)).mean()`` is the
+        loss. ``torch.fft.fftshift(..., dim=(1, 2))`` moves the zero frequency to the middle.
     """
     check_pair(student, teacher)
     gamma = check_number("gamma", gamma)
@@ -120,9 +119,6 @@ class FrequencyAttentionLoss(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         return frequency_attention_loss(student, teacher, gamma=self.gamma, detach_weight=self.detach_weight)
-
-    def extra_repr(self) -> str:
-        return f"gamma={self.gamma:g}, detach_weight={self.detach_weight}"
 
 
 class _FrequencyLoss(torch.autograd.Function):

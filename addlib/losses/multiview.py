@@ -211,13 +211,18 @@ class _MultiViewLoss(torch.autograd.Function):
                 loss = sum(ctx.terms(plain_attention(student, index, ctx.bins), target))
                 (gradient,) = torch.autograd.grad(loss, student, upstream, create_graph=True)
                 return gradient, None, None, None
-            slopes = torch.zeros_like(attention)
-            with torch.enable_grad():
-                seen = attention.detach().requires_grad_()
-                for term in ctx.terms(seen, target):  # one by one: of each, only the slopes are kept
-                    slopes += torch.autograd.grad(term, seen)[0]
+            slopes = _slopes(ctx.terms, attention, target)
             gradient = attention_gradient(student, index, slopes, attention, peak, total, upstream)
         return gradient, None, None, None
+
+
+def _slopes(terms: Callable, attention: Tensor, target: Tensor) -> Tensor:
+    """Derivative of the loss with respect to the attention vectors, term by term: of each, only this is kept."""
+    slopes, seen = torch.zeros_like(attention), attention.detach().requires_grad_()
+    with torch.enable_grad():
+        for term in terms(seen, target):
+            slopes += torch.autograd.grad(term, seen)[0]
+    return slopes
 
 
 def draw_pairs(labels: Tensor, *, shape: tuple[int, ...] = (), generator: torch.Generator | None = None) -> Pairs:

@@ -182,9 +182,7 @@ def agreement(setting: Setting) -> dict[str, float]:
             first, second = plain_frequency(*maps), frequency_attention_loss(*maps)
             worst["FR"] = max(worst["FR"], abs(float(second / first) - 1))
             first = plain_multi_view(*maps, setting.pairs, setting.directions, margin=0)
-            worst["MV"] = max(
-                worst["MV"], abs(float(multi_view_attention_loss(*maps, None, **options) / first) - 1)
-            )
+            worst["MV"] = max(worst["MV"], abs(float(multi_view_attention_loss(*maps, None, **options) / first) - 1))
     return worst
 
 

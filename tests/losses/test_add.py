@@ -172,7 +172,5 @@ def test_errors_name_the_remedy(stages):
     loss = ADDLoss((1, 1, 1), (1, 1, 1))
     with pytest.raises(ValueError, match="2 student and 3 teacher stages, expected 3 of each"):
         loss(student[:2], teacher, LABELS)
-    with pytest.raises(
-        ValueError, match=r"stage 1 \(counted from 0, shallow to deep\): student and teacher differ"
-    ):
+    with pytest.raises(ValueError, match=r"stage 1 \(counted from 0, shallow to deep\): student and teacher differ"):
         loss(student, [teacher[0], teacher[2], teacher[2]], LABELS)

