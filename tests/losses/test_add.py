@@ -1,12 +1,15 @@
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from addlib.losses import (
     PUBLISHED_STAGE_WEIGHTS_FR,
     PUBLISHED_STAGE_WEIGHTS_MV,
     ADDLoss,
+    draw_pairs,
     frequency_attention_loss,
     multi_view_attention_loss,
+    random_directions,
 )
 
 SHAPES = [(4, 4, 8, 8), (4, 6, 4, 4), (4, 8, 2, 2)]
@@ -95,6 +98,52 @@ def test_published_weights_are_for_four_stages_and_make_a_loss():
     assert "alpha=1, beta=16" in repr(loss)
 
 
+@pytest.mark.parametrize("options", [{}, {"variant": "published"}, {"eta": 0}])
+def test_draws_are_those_of_the_stages_one_by_one(options, stages, device):
+    """Directions, then pairs, stage by stage, wherever they are drawn: the same stream of random numbers."""
+    student, teacher = stages
+    labels, generator, check = LABELS.to(device), seeded(), seeded()
+    loss = ADDLoss((0, 0, 0), (1, 0, 2), views=3, **options)
+    draws = loss.draw(labels, generator=generator)
+    assert draws[1] is None
+    shape = (3, 2) if options.get("variant") else ()
+    for directions, pairs in (draws[0], draws[2]):
+        assert torch.equal(directions.cpu(), random_directions(3, generator=check))
+        if "eta" in options:
+            assert pairs is None
+        else:
+            for found, expected in zip(pairs, draw_pairs(labels, shape=shape, generator=check), strict=True):
+                assert torch.equal(found, expected) and found.device == labels.device
+    assert torch.equal(generator.get_state(), check.get_state())
+    expected = loss(student, teacher, labels, generator=seeded())
+    assert torch.equal(loss(student, teacher, None, draws=draws), expected)
+
+
+def test_draws_of_a_step_are_sent_in_one_copy():
+    """To another device go one tensor of everything that was drawn, and no number by itself."""
+
+    class Copies(TorchDispatchMode):
+        found = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            sources = {leaf.device.type for leaf in args if isinstance(leaf, torch.Tensor)}
+            if isinstance(result, torch.Tensor) and result.device.type == "meta" and "cpu" in sources:
+                Copies.found += 1
+            return result
+
+    labels = torch.zeros(8, device="meta")
+    with Copies():
+        draws = ADDLoss((0, 0, 0), (1, 1, 2)).draw(labels)
+    assert all(tensor.device.type == "meta" for directions, pairs in draws for tensor in (directions, *pairs))
+    assert Copies.found == 1
+
+
+def test_labels_must_fit_the_maps(stages):
+    with pytest.raises(ValueError, match=r"stage 0.*labels are \(3,\), expected a tensor \(4,\)"):
+        ADDLoss((1, 1, 1), (1, 1, 1))(*stages, LABELS[:3])
+
+
 def test_a_tuple_of_named_stages_is_accepted(maps):
     from typing import NamedTuple
 
@@ -123,7 +172,5 @@ def test_errors_name_the_remedy(stages):
     loss = ADDLoss((1, 1, 1), (1, 1, 1))
     with pytest.raises(ValueError, match="2 student and 3 teacher stages, expected 3 of each"):
         loss(student[:2], teacher, LABELS)
-    with pytest.raises(
-        ValueError, match=r"stage 1 \(counted from 0, shallow to deep\): student and teacher maps differ"
-    ):
+    with pytest.raises(ValueError, match=r"stage 1 \(counted from 0, shallow to deep\): student and teacher differ"):
         loss(student, [teacher[0], teacher[2], teacher[2]], LABELS)

