@@ -1,6 +1,6 @@
 """FaceForensics++ and every data set in its form: find the videos, split by identity, cut the faces, load the pairs."""
 
-from .storing import InUseError, OutputError
+from addlib.files import InUseError, OutputError
 
 from .tree import ACTORS, MANIPULATIONS, ORIGINAL, QUALITIES, discover
 
