@@ -95,7 +95,7 @@ def _image_size(file: Path) -> tuple[int, int]:
     try:
         with Image.open(file) as image:
             width, height = image.size
-            turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientation: 5 to 8 lie on their side
+            turned = image.format == "JPEG" and image.getexif().get(0x0112, 1) >= 5  # EXIF orientation: on its side
     except (Image.DecompressionBombError, Image.UnidentifiedImageError, SyntaxError, ValueError) as error:
         raise VideoError(
             f"{file} ({file.stat().st_size} bytes) cannot be decoded: {error}; extract it again"
