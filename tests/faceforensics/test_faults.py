@@ -310,7 +310,7 @@ def test_things_that_are_no_video(walk, plant, tmp_path):
         stream = container.add_stream("libx264", rate=25)
         stream.height, stream.width, stream.pix_fmt = 64, 64, "yuv420p"
     table = prepare(tmp_path / "tree", tmp_path / "out").query("quality == 'raw'").set_index("video")
-    expected = {"000": "link to nothing", "001": "holds no images", "002": "no regular file", "003": "no video stream"}
+    expected = {"000": "link to nothing", "001": "holds no pictures", "002": "no regular file", "003": "no video stream"}
     for name, text in expected.items():
         assert table.loc[name, "status"] == "failed" and text in table.loc[name, "reason"], table.loc[name, "reason"]
     assert table.loc["004", "status"] == "failed" and table.loc["004", "reason"]

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addlib.faceforensics.frames import open_frames
+from addlib.clips import open_clip
 from addlib.faceforensics.matching import by_time, match, other_moment
 from addlib.video import VideoError
 
@@ -13,7 +13,7 @@ def source(tmp_path, walk, write_timed):
     def make(name, stamps, rate=25):
         frames = [walk[number % 12] for number in range(len(stamps))]
         write_timed(tmp_path / name, frames, stamps, rate=rate)
-        return open_frames(tmp_path / name)
+        return open_clip(tmp_path / name)
 
     return make
 
@@ -64,9 +64,9 @@ def test_images_reaching_beyond_the_video_are_refused(source, tmp_path, walk):
         (tmp_path / "a").mkdir(exist_ok=True)
         Image.fromarray(walk[number]).save(tmp_path / f"a/{number:04d}.png")
     with pytest.raises(VideoError, match="image of frame 3"):
-        match(raw, open_frames(tmp_path / "a"))
+        match(raw, open_clip(tmp_path / "a"))
     (tmp_path / "a/0003.png").unlink()
-    assert match(raw, open_frames(tmp_path / "a")) == ({0: 0, 1: 1, 2: 2}, "")
+    assert match(raw, open_clip(tmp_path / "a")) == ({0: 0, 1: 1, 2: 2}, "")
 
 
 @given(

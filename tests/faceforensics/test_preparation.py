@@ -251,7 +251,7 @@ def test_crops_of_other_code_or_libraries_are_cut_again(tree, tmp_path, monkeypa
 def test_code_that_counts():
     """What decides a pixel of a crop does; what reads crops, spreads jobs or writes tables does not."""
     behind = set(provenance.modules_behind("addlib.faceforensics.cutting"))
-    assert {"addlib.faces", "addlib.video", "addlib.faceforensics.frames", "addlib.faceforensics.matching"} <= behind
+    assert {"addlib.faces", "addlib.video", "addlib.clips", "addlib.faceforensics.matching"} <= behind
     assert not {"addlib.parallel", "addlib.faceforensics.manifest", "addlib.faceforensics.pairs"} & behind
 
 
