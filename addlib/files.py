@@ -67,7 +67,7 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
         lock = FileLock(path, mode=0o666, is_singleton=False)
         lock.acquire(blocking=wait)
     except Timeout:
-        raise InUseError(f"{path.parent} is in use by another process; wait for it, or choose another folder") from None
+        raise InUseError(f"{path.parent} is written by another process now; wait for it, or choose another folder") from None
     except OSError as error:
         raise OutputError(
             error.errno, f"cannot write in {path.parent}: {error.strerror or error}; choose another folder"

@@ -15,7 +15,7 @@ from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-CGROUPS = Path("/sys/fs/cgroup")
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
 MEMORY_OF_A_PROCESS = 1 << 30  # bytes that a process is reckoned with where the number of processes is not given
 # The processes share the cores: threads of a numeric library would only fight over them.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -23,29 +23,21 @@ FIRST_LINE, NEXT_LINE = 4.0, 15.0  # seconds until progress is told where there 
 
 
 def allotted_processes() -> int:
-    """Processes that this job may run at once: by cores (affinity, SLURM, control group) and memory, at least one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limits = [cores]
+    """Processes that this job may run at once: by cores (affinity, SLURM, control groups) and memory, at least one."""
+    limits = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
     with contextlib.suppress(KeyError, ValueError):
         limits.append(int(os.environ["SLURM_CPUS_PER_TASK"]))
-    with contextlib.suppress(OSError, ValueError):  # not everywhere; or SC_PHYS_PAGES is unknown
+    with contextlib.suppress(OSError, ValueError, AttributeError):
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MEMORY_OF_A_PROCESS)
-    for quota, period in _control_group("cpu.max"):
-        limits.append(-(-int(quota) // int(period)))
-    for (memory,) in _control_group("memory.max"):
-        limits.append(int(memory) // MEMORY_OF_A_PROCESS)
-    return max(1, min(limits))
-
-
-def _control_group(name: str) -> Iterator[list[str]]:
-    """The words of a limit of this process's control group (version 2) and of the groups above it, where there is one."""
     with contextlib.suppress(OSError):
-        own = Path("/proc/self/cgroup").read_text().rpartition("0::/")[2].strip()
-        for folder in [CGROUPS / own, *(CGROUPS / own).parents]:
-            with contextlib.suppress(OSError):
-                words = (folder / name).read_text().split()
-                if words[0] != "max":
-                    yield words
+        own = CONTROL_GROUPS / Path("/proc/self/cgroup").read_text().rpartition("0::/")[2].strip()
+        for group in (own, *own.parents):
+            with contextlib.suppress(OSError, ValueError):  # not everywhere is a limit; "max" is none
+                limits.append(int((group / "memory.max").read_text()) // MEMORY_OF_A_PROCESS)
+            with contextlib.suppress(OSError, ValueError):
+                quota, period = (group / "cpu.max").read_text().split()
+                limits.append(-(-int(quota) // int(period)))
+    return max(1, min(limits))
 
 
 def map_unordered(
@@ -65,7 +57,7 @@ def map_unordered(
         total: number of jobs, for the progress.
         describe: what the jobs are, for the progress; None shows none.
         lost: called with a job and the error where the job's process died of it; its result is yielded instead. Without it the
-            error is raised. Jobs that were only waiting in a process that died run again, one at a time.
+            error is raised. Jobs that were only waiting for a process that died run again, one at a time.
 
     Raises:
         ValueError: for a number of workers below 1.
@@ -73,54 +65,75 @@ def map_unordered(
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}; expected 1 or more, or None for as many as there are cores")
     workers = workers or allotted_processes()
-    if scheduler:
-        results = _over_machines(function, iter(jobs), scheduler, lost)
-    elif workers == 1:
+    if workers == 1 and not scheduler:
         results = (function(job) for job in jobs)
     else:
-        results = _over_processes(function, iter(jobs), min(workers, total or workers), lost)
+        results = _over_processes(function, iter(jobs), min(workers, total or workers), scheduler, lost)
     with contextlib.closing(results), _progress(total, describe) as done:
         for result in results:
             done()
             yield result
 
 
-def _over_processes(function: Callable, jobs: Iterator, workers: int, lost: Callable | None) -> Iterator:
+def _over_processes(
+    function: Callable, jobs: Iterator, workers: int, scheduler: str | None, lost: Callable | None
+) -> Iterator:
     suspects, unfinished = [], True
     while unfinished:
         unfinished = False
-        for job, future in _pooled(function, jobs, workers):
-            if isinstance(future.exception(), BrokenProcessPool):
+        for job, future in _pooled(function, jobs, workers, scheduler):
+            if _died(future):
                 suspects.append(job)
                 unfinished = True
             else:
                 yield future.result()
-    for suspect in suspects:  # a process died: of one of these jobs, and the others waited in the same pool
-        for job, future in _pooled(function, iter([suspect]), 1):
-            error = future.exception()
-            yield lost(job, error) if lost and isinstance(error, BrokenProcessPool) else future.result()
+    for suspect in suspects:  # a process died: of one of these jobs, and the others waited beside it
+        for job, future in _pooled(function, iter([suspect]), 1, scheduler):
+            yield lost(job, future.exception()) if lost and _died(future) else future.result()
 
 
-def _pooled(function: Callable, jobs: Iterator, workers: int) -> Iterator[tuple[object, Future]]:
+def _died(future: Future) -> bool:
+    return isinstance(error := future.exception(), BrokenProcessPool) or type(error).__name__ == "KilledWorker"  # Dask's
+
+
+def _pooled(function: Callable, jobs: Iterator, workers: int, scheduler: str | None) -> Iterator[tuple[object, Future]]:
     """Yield (job, its future) as they finish in the processes of one pool, until all have or a process has died."""
-    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads as they happen to be
-    alive, leash = context.Pipe(duplex=False)
-    pool, running, broken = ProcessPoolExecutor(workers, context, _end_with, (alive,)), {}, False
-    try:
+    with _machines(scheduler) if scheduler else _processes(workers, function) as (submit, ahead):
+        running, broken = {}, False
         while running or not broken:
-            for job in islice(jobs, 0 if broken else 2 * workers - len(running)):
-                with _start_of_process(function):
-                    running[pool.submit(function, job)] = job
+            for job in islice(jobs, 0 if broken else ahead - len(running)):
+                running[submit(function, job)] = job
             if not running:
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                broken |= isinstance(future.exception(), BrokenProcessPool)
+                broken |= _died(future)
                 yield running.pop(future), future
+
+
+@contextlib.contextmanager
+def _machines(scheduler: str) -> Iterator[tuple[Callable, int]]:
+    from distributed import Client
+
+    with Client(scheduler) as client, client.get_executor(pure=False) as pool:
+        yield pool.submit, 2 * sum(client.nthreads().values()) or 2
+
+
+@contextlib.contextmanager
+def _processes(workers: int, function: Callable) -> Iterator[tuple[Callable, int]]:
+    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads as they happen to be
+    alive, leash = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(workers, context, _end_with, (alive,))
+
+    def submit(*job) -> Future:
+        with _start_of_process(function):
+            return pool.submit(*job)
+
+    try:
+        yield submit, 2 * workers
+        pool.shutdown()
     finally:
-        if running:
-            leash.close()
+        leash.close()  # where the jobs are not done, their processes end now
         pool.shutdown(cancel_futures=True)
-        leash.close()
 
 
 def _end_with(alive: Connection) -> None:
@@ -131,38 +144,18 @@ def _end_with(alive: Connection) -> None:
 @contextlib.contextmanager
 def _start_of_process(function: Callable) -> Iterator[None]:
     """A process that is started here computes on one thread, and does not run the caller's script a second time."""
-    main, names = vars(sys.modules["__main__"]), () if function.__module__ == "__main__" else ("__file__", "__spec__")
-    kept = [(space, {name: space[name] for name in names if name in space}, names)
-            for space, names in ((os.environ, tuple(ONE_THREAD)), (main, names))]  # fmt: skip
-    os.environ.update(ONE_THREAD)
-    main.update(dict.fromkeys(names))
+    main = vars(sys.modules["__main__"]) if function.__module__ != "__main__" else {}
+    changes = ((os.environ, ONE_THREAD), (main, {"__file__": None, "__spec__": None}))
+    kept = [{name: space[name] for name in new if name in space} for space, new in changes]
+    for space, new in changes:
+        space.update(new)
     try:
         yield
     finally:
-        for space, values, names in kept:
-            for name in names:
+        for (space, new), old in zip(changes, kept, strict=True):
+            for name in new:
                 del space[name]
-            space.update(values)
-
-
-def _over_machines(function: Callable, jobs: Iterator, scheduler: str, lost: Callable | None) -> Iterator:
-    from distributed import Client, KilledWorker, as_completed
-
-    with Client(scheduler) as client:
-        job_of = {}
-
-        def start(count: int) -> Iterator:
-            for job in islice(jobs, count):
-                future = client.submit(function, job, pure=False)
-                job_of[future.key] = job
-                yield future
-
-        running = as_completed(start(2 * sum(client.nthreads().values()) or 2), with_results=False)
-        for future in running:
-            job, error = job_of.pop(future.key), future.exception()
-            yield lost(job, error) if lost and isinstance(error, KilledWorker) else future.result()
-            future.release()
-            running.update(start(1))
+            space.update(old)
 
 
 @contextlib.contextmanager
@@ -170,24 +163,24 @@ def _progress(total: int | None, describe: str | None) -> Iterator[Callable[[], 
     """A function to call after each job: a bar on a terminal, elsewhere a line now and then on standard error."""
     if describe is None or os.environ.get("TQDM_DISABLE") or os.environ.get("ADD_HEADLESS"):
         yield lambda: None
-    elif sys.stderr.isatty():
+        return
+    if sys.stderr.isatty():
         from tqdm import tqdm
 
         with tqdm(total=total, desc=describe) as bar:
             yield bar.update
-    else:
-        begin, told, count = time.monotonic(), None, 0
+        return
+    begin, told, count = time.monotonic(), None, 0
 
-        def done() -> None:
-            nonlocal told, count
-            count += 1
-            now = time.monotonic()
-            if now - (told or begin) > (NEXT_LINE if told else FIRST_LINE) or (told and count == total):
-                told = now
-                rest = f", about {(total - count) * (now - begin) / count:.0f} s left" if total and count < total else ""
-                print(f"{describe}: {count} of {total or '?'}, {now - begin:.0f} s{rest}", file=sys.stderr, flush=True)
+    def done() -> None:
+        nonlocal told, count
+        count, now = count + 1, time.monotonic()
+        if now - (told or begin) > (NEXT_LINE if told else FIRST_LINE) or (told and count == total):
+            told = now
+            rest = f", about {(total - count) * (now - begin) / count:.0f} s left" if total and count < total else ""
+            print(f"{describe}: {count} of {total or '?'}, {now - begin:.0f} s{rest}", file=sys.stderr, flush=True)
 
-        yield done
+    yield done
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from addlib import reading, video
+from addlib import video
 
 
 def clip(frames=20, height=48, width=64):
@@ -23,7 +23,7 @@ def path(tmp_path):
 
 
 def test_timeline_reads_times_and_size_without_decoding(path):
-    when = reading.timeline(path)
+    when = video.timeline(path)
     assert (when.count, when.size) == (20, (48, 64))
     np.testing.assert_allclose(when.times, np.arange(20) / 25)
 
@@ -33,9 +33,9 @@ def test_wanted_frames_are_those_of_the_whole_video(tmp_path, crf):
     """Frames that were skipped on the way change nothing in those that were not."""
     video.write_video(tmp_path / "a.mp4", clip(), crf)
     whole = list(video.read_frames(tmp_path / "a.mp4"))
-    when = reading.timeline(tmp_path / "a.mp4")
+    when = video.timeline(tmp_path / "a.mp4")
     for wanted in ({0}, {19}, {3, 4, 11}, set(range(1, 20, 2)), set(range(20))):
-        got = {number: picture.rgb() for number, picture in reading.pictures(tmp_path / "a.mp4", when, wanted)}
+        got = {number: picture.rgb() for number, picture in video.pictures(tmp_path / "a.mp4", when, wanted)}
         assert list(got) == sorted(wanted)
         for number, frame in got.items():
             np.testing.assert_array_equal(frame, whole[number])
@@ -44,7 +44,7 @@ def test_wanted_frames_are_those_of_the_whole_video(tmp_path, crf):
 def test_unwanted_frames_that_no_other_needs_are_not_decoded(path):
     """Shown by spoiling one: whoever does not want it does not notice."""
     video.write_video(path, [np.roll(frame, 5 * number, axis=0) for number, frame in enumerate(clip())], 5)
-    when = reading.timeline(path)
+    when = video.timeline(path)
     with av.open(str(path)) as container:
         # After the four bytes of the length, two bits of the NAL unit's header say whether others refer to it.
         idle = [p for p in container.demux(video=0) if p.size > 40 and bytes(p)[4] & 31 == 1 and not bytes(p)[4] & 0x60]
@@ -53,41 +53,41 @@ def test_unwanted_frames_that_no_other_needs_are_not_decoded(path):
     content[start + 8 : start + size] = bytes(size - 8)
     path.write_bytes(content)
     others = set(range(20)) - {number}
-    assert len(list(reading.pictures(path, when, others))) == 19
-    with pytest.raises(reading.VideoError):
-        list(reading.pictures(path, when, {number}))
+    assert len(list(video.pictures(path, when, others))) == 19
+    with pytest.raises(video.VideoError):
+        list(video.pictures(path, when, {number}))
 
 
 def test_thumbnails_of_raw_and_compressed_agree(tmp_path):
     means = []
     for crf in (0, 23):
         video.write_video(tmp_path / "a.mp4", clip(2), crf)
-        _, picture = next(reading.pictures(tmp_path / "a.mp4", reading.timeline(tmp_path / "a.mp4"), {0}))
+        _, picture = next(video.pictures(tmp_path / "a.mp4", video.timeline(tmp_path / "a.mp4"), {0}))
         assert picture.thumbnail(32).shape == (24, 32)
         means.append(picture.thumbnail(32).astype(float))
     assert np.abs(means[0] - means[1]).mean() < 4
 
 
 def test_a_frame_that_is_missing_is_named(path):
-    when = reading.timeline(path)
-    with pytest.raises(reading.VideoError, match="does not give 1 of them, the first 33"):
-        list(reading.pictures(path, when, {2, 33}))
+    when = video.timeline(path)
+    with pytest.raises(video.VideoError, match="does not give 1 of them, the first 33"):
+        list(video.pictures(path, when, {2, 33}))
 
 
 @pytest.mark.parametrize("name", ["with space.mp4", "Zürich – 東京.mp4", "data:x.mp4", "a%03d.mp4", "-i.mp4"])
 def test_any_file_name(path, name, tmp_path, monkeypatch):
     path.rename(path.with_name(name))
     monkeypatch.chdir(tmp_path)
-    assert reading.timeline(name).count == 20
-    assert sum(1 for _ in reading.read_frames(name)) == 20
+    assert video.timeline(name).count == 20
+    assert sum(1 for _ in video.read_frames(name)) == 20
 
 
 def test_cut_off_at_any_place(path):
     whole = path.read_bytes()
     for length in np.linspace(0, len(whole) - 200, 25).astype(int):
         path.write_bytes(whole[:length])
-        with pytest.raises(reading.VideoError, match=r"a\.mp4"):
-            list(reading.pictures(path, reading.timeline(path), range(20)))
+        with pytest.raises(video.VideoError, match=r"a\.mp4"):
+            list(video.pictures(path, video.timeline(path), range(20)))
 
 
 def test_damaged_frames_are_not_passed_off_as_good(tmp_path):
@@ -96,8 +96,8 @@ def test_damaged_frames_are_not_passed_off_as_good(tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2 : len(content) // 2 + 60] = bytes(60)
     path.write_bytes(content)
-    with pytest.raises(reading.VideoError, match="damaged"):
-        list(reading.pictures(path, reading.timeline(path), {19}))
+    with pytest.raises(video.VideoError, match="damaged"):
+        list(video.pictures(path, video.timeline(path), {19}))
 
 
 def test_a_playlist_in_a_videos_clothes_opens_nothing(path):
@@ -107,8 +107,8 @@ def test_a_playlist_in_a_videos_clothes_opens_nothing(path):
         f"ffconcat version 1.0\nfile {path.name}\n",
     ):
         fake.write_text(text)
-        with pytest.raises(reading.VideoError, match=r"list\.mp4"):
-            list(reading.read_frames(fake))
+        with pytest.raises(video.VideoError, match=r"list\.mp4"):
+            list(video.read_frames(fake))
 
 
 def test_huge_frames_are_refused_before_they_fill_the_memory(tmp_path):
@@ -121,9 +121,9 @@ def test_huge_frames_are_refused_before_they_fill_the_memory(tmp_path):
     code = (
         "import resource, sys; from addlib import reading\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "for read in (reading.timeline, lambda path: list(reading.read_frames(path))):\n"
+        "for read in (video.timeline, lambda path: list(video.read_frames(path))):\n"
         "    try: read(sys.argv[1])\n"
-        "    except reading.VideoError as error: print(error)\n"
+        "    except video.VideoError as error: print(error)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
     done = subprocess.run(
@@ -136,8 +136,8 @@ def test_huge_frames_are_refused_before_they_fill_the_memory(tmp_path):
 
 def test_limit_of_pixels(path, monkeypatch):
     monkeypatch.setattr(reading, "MAX_PIXELS", 48 * 64 - 1)
-    with pytest.raises(reading.VideoError, match="64×48"):
-        reading.timeline(path)
+    with pytest.raises(video.VideoError, match="64×48"):
+        video.timeline(path)
 
 
 def test_files_are_closed(path):
@@ -145,6 +145,6 @@ def test_files_are_closed(path):
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(128, hard), hard))
     try:
         for _ in range(150):
-            reading.timeline(path)
+            video.timeline(path)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -3,19 +3,21 @@
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from addlib import faces
+from addlib.clips import PictureClip, VideoClip, open_clip
 from addlib.video import VideoError
 
-from .frames import ImageFrames, VideoFrames, open_frames, sha256
 from .matching import match, other_moment, thumbnail
 from .tree import Video
 
 # A scale at which fewer frames than this show a face is too small a scale for the video.
 ENOUGH = 1 / 8
+Clip = VideoClip | PictureClip
 
 
 class Cut(NamedTuple):
@@ -73,8 +75,8 @@ def cut_video(
         try:
             if quality not in item.files:
                 raise VideoError(f"no {quality} file")
-            row["source_sha256"] = sha256(item.files[quality])
-            opened[quality] = open_frames(item.files[quality])
+            row["source_sha256"] = _sha256(item.files[quality])
+            opened[quality] = open_clip(item.files[quality])
             if quality != "raw" and "raw" in opened:
                 partners[quality], row["note"] = match(opened["raw"], opened[quality])
         except (VideoError, OSError) as error:
@@ -119,13 +121,22 @@ def blank_row(item: Video, quality: str, settings: dict, reason: str = "") -> di
     }  # fmt: skip
 
 
-def _remarks(frames: VideoFrames | ImageFrames, found: Found, settings: dict) -> Iterable[str]:
-    if isinstance(frames, ImageFrames):
+def _remarks(clip: Clip, found: Found, settings: dict) -> Iterable[str]:
+    if isinstance(clip, PictureClip):
         yield "from extracted images"
     if found.upsample > settings["upsample"]:
         yield f"faces found at upsample {found.upsample}"
     if found.several:
         yield f"several faces in {found.several} frames, the largest kept"
+
+
+def _sha256(path: Path) -> str:
+    if path.is_dir():
+        return open_clip(path).sha256()
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is no regular file, or a link to nothing")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def reason(error: Exception | str, item: Video) -> str:
@@ -136,7 +147,7 @@ def reason(error: Exception | str, item: Video) -> str:
     return text
 
 
-def find_faces(raw: VideoFrames | ImageFrames, order: Sequence[int], settings: dict) -> Found:
+def find_faces(raw: Clip, order: Sequence[int], settings: dict) -> Found:
     """As many boxes on raw as asked for, where there are.
 
     Frame numbers are tried in the given order until settings["frames"] show a face. The first so many are searched at scale
@@ -159,10 +170,11 @@ def find_faces(raw: VideoFrames | ImageFrames, order: Sequence[int], settings: d
     return found
 
 
-def _search(raw: VideoFrames | ImageFrames, wanted: set[int], found: Found, settings: dict) -> None:
+def _search(raw: Clip, wanted: set[int], found: Found, settings: dict) -> None:
     """One pass over raw: faces of the wanted frames, thumbnails of them and of their neighbours."""
     near = {number + step for number in wanted for step in (-1, 0, 1)} & set(raw.numbers.tolist())
-    for number, frame in raw.read(near):
+    for number, picture in raw.pictures(near):
+        frame = picture.rgb()
         _same_size(raw, frame, raw.size, "announces")
         if number in wanted:
             boxes = faces.all_faces(frame, upsample=found.upsample, search=settings["search"])
@@ -174,12 +186,12 @@ def _search(raw: VideoFrames | ImageFrames, wanted: set[int], found: Found, sett
 
 
 def cut_quality(
-    frames: VideoFrames | ImageFrames, partner: dict[int, int], found: Found, size: tuple[int, int], settings: dict
+    clip: Clip, partner: dict[int, int], found: Found, size: tuple[int, int], settings: dict
 ) -> np.ndarray:
     """Crops (N, S, S, 3) of one quality at raw's boxes, in raw's order.
 
     Args:
-        frames: of the quality.
+        clip: of the quality.
         partner: {raw frame number: the quality's}.
         found: faces of raw.
         size: (height, width) of raw.
@@ -190,22 +202,22 @@ def cut_quality(
     """
     raw_number = {partner[number]: number for number in found.boxes}
     crops, thumbnails = {}, {}
-    for number, frame in frames.read(raw_number):
-        own = raw_number[number]
-        _same_size(frames, frame, size, "of raw has")
+    for number, picture in clip.pictures(raw_number):
+        frame, own = picture.rgb(), raw_number[number]
+        _same_size(clip, frame, size, "of raw has")
         crops[own] = faces.crop(frame, found.boxes[own], settings["size"], settings["scale"])
         thumbnails[own] = thumbnail(frame)
     offset = other_moment(thumbnails, found.thumbnails)
     if offset:
         raise VideoError(
-            f"{frames.path} shows other moments than raw, about {abs(offset)} frames {'later' if offset > 0 else 'earlier'} under the "
+            f"{clip.path} shows other moments than raw, about {abs(offset)} frames {'later' if offset > 0 else 'earlier'} under the "
             "same number; fetch or make it again"
         )
     return np.stack([crops[number] for number in sorted(crops)])
 
 
-def _same_size(frames: VideoFrames | ImageFrames, frame: np.ndarray, size: tuple[int, int], whose: str) -> None:
+def _same_size(clip: Clip, frame: np.ndarray, size: tuple[int, int], whose: str) -> None:
     if frame.shape[:2] != tuple(size):
         raise VideoError(
-            f"{frames.path} has a frame of {frame.shape[:2]}, where it {whose} {tuple(size)}: the boxes do not fit"
+            f"{clip.path} has a frame of {frame.shape[:2]}, where it {whose} {tuple(size)}: the boxes do not fit"
         )

@@ -3,9 +3,8 @@
 import cv2
 import numpy as np
 
+from addlib.clips import PictureClip, VideoClip
 from addlib.video import VideoError
-
-from .frames import ImageFrames, VideoFrames
 
 # A quality that lacks more of raw's frames than this is another cut of the video, not a copy with gaps.
 SHARE = 0.9
@@ -14,7 +13,7 @@ THUMBNAIL = 96  # pixels of the longer side: coding noise averages out, a moved 
 CLEARLY = 1.5
 
 
-def match(raw: VideoFrames | ImageFrames, other: VideoFrames | ImageFrames) -> tuple[dict[int, int], str]:
+def match(raw: VideoClip | PictureClip, other: VideoClip | PictureClip) -> tuple[dict[int, int], str]:
     """Frame numbers of ``other`` for those of ``raw``, and a note that is empty where all is ordinary.
 
     Two videos with as many frames are matched by number; with other counts by presentation time, to a quarter of raw's frame
@@ -25,7 +24,7 @@ def match(raw: VideoFrames | ImageFrames, other: VideoFrames | ImageFrames) -> t
         VideoError: with counts and reason, where fewer than SHARE of raw's frames have a partner, or images reach beyond the
             video that they should be of.
     """
-    videos = [isinstance(frames, VideoFrames) for frames in (raw, other)]
+    videos = [isinstance(clip, VideoClip) for clip in (raw, other)]
     if all(videos) and raw.total == other.total:
         return {number: number for number in range(raw.total)}, ""
     if all(videos):

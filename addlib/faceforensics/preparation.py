@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import datetime
 import io
 import json
-import os
-import socket
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from addlib import parallel, provenance
-from addlib.files import InUseError, OutputError, atomic_write, locked
+from addlib.files import OutputError, atomic_write, locked
 
 from . import splits as splitting
 from .manifest import COLUMNS, MANIFEST, csv_bytes
@@ -25,7 +21,7 @@ from .tree import QUALITIES, WITHOUT_SPLIT, Video, discover
 if TYPE_CHECKING:
     import pandas as pd
 
-LOCK, HOLDER = ".lock", ".lock.json"
+LOCK = ".lock"
 LIBRARIES = ("numpy", "opencv", "av", "dlib")  # whose versions decide the pixels of a crop
 
 
@@ -89,7 +85,9 @@ def prepare(
     made_with["code"] = provenance.code_hash("addlib.faceforensics.cutting")
     settings = {"frames": frames, "size": size, "seed": seed, "scale": scale}
     settings |= {"upsample": upsample, "retry": retry, "search": search}
-    with _only_writer(out):
+    with locked(out / LOCK, wait=False):
+        for part in out.rglob(".*.part"):  # what a killed process left half-written
+            part.unlink(missing_ok=True)
         rows, jobs = [], []
         for item in videos:
             key = {**settings, "made_with": made_with, "qualities": list(qualities), "sources": item.stamps()}
@@ -133,18 +131,13 @@ def _table(rows: list[dict], assigned: dict[str, str]) -> pd.DataFrame:
 
 
 def _warn_of_gaps(table: pd.DataFrame) -> None:
-    """Say which classes have no crop left in a split: nothing can be trained or measured on the other alone."""
-    for place, rows in table[table["split"] != ""].groupby(["split", "manipulation", "quality"]):
-        if not rows["crops"].any():
-            first = rows.iloc[0]
-            warnings.warn(
-                f"{' '.join(place)}: none of {len(rows)} videos gave a crop, for instance {first.video}: {first.reason}",
-                stacklevel=3,
-            )
-    kinds = set(table["manipulation"])
-    for split, rows in table[table["split"] != ""].groupby("split"):
-        if absent := sorted(kinds - set(rows["manipulation"])):
-            warnings.warn(f"{split} holds no video of {', '.join(absent)}", stacklevel=3)
+    """Say which classes have no crop in a split: nothing can be trained or measured on the other class alone."""
+    for split in sorted(set(table["split"]) - {""}):
+        for (manipulation, quality), rows in table.groupby(["manipulation", "quality"]):
+            rows = rows[rows["split"] == split]
+            if not rows["crops"].any():
+                why = f", for instance {rows.iloc[0].video}: {rows.iloc[0].reason}" if len(rows) else ""
+                warnings.warn(f"{split} has no crop of {manipulation}/{quality} from {len(rows)} videos{why}", stacklevel=3)
 
 
 def _prepare_video(job: tuple) -> list[dict]:
@@ -208,27 +201,3 @@ def _kept(record: Path, key: dict, out: Path) -> list[dict] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return rows
-
-
-@contextlib.contextmanager
-def _only_writer(out: Path) -> Iterator[None]:
-    """Be the only process that prepares ``out``. Raises InUseError that names the holder if there is one."""
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(locked(out / LOCK, wait=False))
-        except InUseError as error:
-            holder = "another process"
-            with contextlib.suppress(OSError, ValueError, KeyError):
-                found = json.loads((out / HOLDER).read_text())
-                holder = f"process {found['pid']} on {found['host']} since {found['since']}"
-            raise InUseError(f"{out} is being prepared by {holder}; wait for it, or choose another folder") from error
-        for part in out.rglob(".*.part"):  # what a killed process left half-written
-            part.unlink(missing_ok=True)
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        me = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": now})
-        atomic_write(out / HOLDER, lambda file: file.write(me.encode()))
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                (out / HOLDER).unlink(missing_ok=True)

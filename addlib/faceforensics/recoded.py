@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from addlib import codecs
+from addlib.clips import open_clip
 from addlib.files import atomic_write, locked
 from addlib.parallel import map_unordered, one_thread
 
 from . import recoding
-from .frames import open_frames
 from .manifest import data_hash
 from .pairs import COMPRESSED, RAW, FacePairs
 from .tree import QUALITIES, Video, discover
@@ -120,5 +120,5 @@ def _rate(path: Path | None) -> float:
     """Kilobits a second of a file; NaN for a folder of images, or None."""
     if path is None or path.is_dir():
         return float("nan")
-    frames = open_frames(path)
-    return 8 * codecs.payload(path) * recoding.frames_a_second(frames) / 1000 / frames.total
+    clip = open_clip(path)
+    return 8 * codecs.payload(path) * recoding.frames_a_second(clip) / 1000 / clip.total

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from addlib import codecs, faces, provenance
+from addlib.clips import PictureClip, VideoClip, open_clip
 
-from .frames import ImageFrames, VideoFrames, open_frames
 from .tree import Video
 
 
@@ -31,13 +31,14 @@ def recode_video(item: Video, out: Path, condition: str) -> tuple[np.ndarray, fl
         raise FileNotFoundError(f"no boxes in {path}; prepare the folder again")
     if "raw" not in item.files:
         raise FileNotFoundError(f"no raw file of {item.manipulation}/{item.name} to encode under {condition!r}")
-    raw = open_frames(item.files["raw"])
+    raw = open_clip(item.files["raw"])
     place = {number: index for index, number in enumerate(raw.numbers.tolist())}
     boxes = {place.get(int(number), -1): box for number, box in record["boxes"].items()}
     size, scale, originals = record["key"]["size"], record["key"]["scale"], {}
 
     def frames():
-        for index, (_, frame) in enumerate(raw.read(list(place))):
+        for index, (_, picture) in enumerate(raw.pictures(list(place))):
+            frame = picture.rgb()
             if index in boxes:
                 originals[index] = faces.crop(frame, boxes[index], size, scale)
             yield frame
@@ -59,8 +60,8 @@ def made_with(condition: str) -> str:
     return provenance.digest([steps, encoders, libraries, provenance.code_hash(__name__)])
 
 
-def frames_a_second(frames: VideoFrames | ImageFrames) -> float:
+def frames_a_second(clip: VideoClip | PictureClip) -> float:
     """By the median distance of two frames; 25 where there are no times."""
-    if frames.times is None or len(frames.times) < 2:
+    if clip.times is None or len(clip.times) < 2:
         return 25.0
-    return float(1 / np.median(np.diff(frames.times)))
+    return float(1 / np.median(np.diff(clip.times)))

@@ -15,7 +15,7 @@ WITHOUT_SPLIT = ("DeepFakeDetection", ACTORS)
 QUALITIES = ("raw", "c23", "c40")
 FOLDERS = {"raw": ("raw", "c0"), "c23": ("c23",), "c40": ("c40",)}  # c0 is an older name of raw
 REALS = {ORIGINAL: "youtube", ACTORS: "actors"}  # folders of original_sequences
-VIDEO_FILES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")  # in small or capital letters
+VIDEO_FILES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts")  # in small or capital letters
 
 _EXPECTED = (
     "original_sequences/youtube/{raw,c23,c40}/videos/071.mp4 and "

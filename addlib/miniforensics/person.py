@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .canvas import CENTRE, PIXEL_Y, SIZE, UNIT, X, Y, band_noise, blur, bump, pixel, smoothstep
+from .canvas import CENTRE, PIXEL_Y, SIZE, UNIT, X, Y, band_noise, blur, bump, pixel, rgb, smoothstep, tint
 
 # Ranges from which each trait is drawn uniformly; lengths in head units.
 TRAITS = {
@@ -89,7 +89,7 @@ class Person:
     albedo (SIZE, SIZE, 3): skin with brows, shadows of shape, freckles, stubble; eyes and mouth are added per frame.
     normal: three (SIZE, SIZE) arrays, the unit surface normal with pores and wrinkles.
     depth (SIZE, SIZE): smooth height in head units, for turning the head.
-    face, hair, ear, alpha: coverages; inner, mouth: the regions that a manipulation replaces.
+    face, hair, alpha: coverages; inner, mouth: the regions that a manipulation replaces.
     body (SIZE, SIZE, 4): neck, clothes, long hair, with coverage.
     """
 
@@ -116,7 +116,7 @@ class Person:
         half_width = s["width"] * (1 - s["jaw_taper"] * smoothstep(0.1, 1.5, Y))
         height = np.where(Y > 0, s["chin"], 1.5).astype(np.float32)
         self.radius = (np.abs(X / half_width) ** 2.3 + np.abs(Y / height) ** 2.3).astype(np.float32)
-        self.face = (1 - smoothstep(0.97, 1.03, self.radius))[..., None].astype(np.float32)
+        self.face = (1 - smoothstep(0.97, 1.03, self.radius)).astype(np.float32)
 
     def _relief(self, rng):
         s = self.shape
@@ -155,14 +155,14 @@ class Person:
 
     def _paint_skin(self, rng):
         s = self.shape
-        skin = np.ones((SIZE, SIZE, 3), np.float32) * self.skin
-        skin *= (1 + 0.035 * band_noise(rng, 9, 30))[..., None]
-        skin *= 1 + (0.02 * band_noise(rng, 3, 8))[..., None] * np.array([0.6, 1, 1.1], np.float32)
+        skin = tint(np.ones((SIZE, SIZE), np.float32), self.skin)
+        skin *= rgb(1 + 0.035 * band_noise(rng, 9, 30))
+        skin *= 1 + tint(0.02 * band_noise(rng, 3, 8), np.array([0.6, 1, 1.1], np.float32))
         blush = 0.8 * bump(0, s["nose_length"] - 0.08, 0.16, 0.14) + sum(
             bump(side * 0.55, 0.45, 0.3, 0.28) for side in (-1, 1)
         )
-        skin *= 1 - (0.5 * blush)[..., None] * np.array([0, 0.13, 0.13], np.float32)
-        skin *= (1 + 1.1 * s["pores"] * band_noise(rng, 0.5, 1.5))[..., None]
+        skin *= 1 - tint(0.5 * blush, np.array([0, 0.13, 0.13], np.float32))
+        skin *= rgb(1 + 1.1 * s["pores"] * band_noise(rng, 0.5, 1.5))
         spots = np.zeros((SIZE, SIZE), np.float32)
         for _ in range(int(260 * max(0.0, s["freckles"] - 0.45))):
             radius, strength = rng.uniform(0.4, 1.2), rng.uniform(0.1, 0.4)
@@ -185,18 +185,19 @@ class Person:
                 cv2.LINE_AA,
                 4,
             )
-        skin *= 1 - 0.8 * spots[..., None] * np.array([0.6, 0.8, 0.9], np.float32)
+        skin *= 1 - tint(0.8 * spots, np.array([0.6, 0.8, 0.9], np.float32))
         beard = (
             smoothstep(0.72, 0.95, Y)
             * (1 - bump(0, s["mouth_y"], s["mouth_width"], 0.12))
             * smoothstep(0, 0.25, np.abs(X) + (Y - 0.75))
         )
         bristles = np.clip(0.5 * band_noise(rng, 0.5, 1.1) + 0.45, 0, 1.2)
-        cover = np.clip(1.4 * max(0.0, s["stubble"] - 0.45) * beard * bristles, 0, 0.85)[..., None].astype(np.float32)
-        skin = skin * (1 - cover) + cover * self.traits.hair * 0.8
-        brow = self._brows(rng)[..., None]
-        skin = skin * (1 - brow) + brow * self.traits.hair * 0.6
-        return (skin * self._occlusion()[..., None]).astype(np.float32)
+        for cover, shade in (
+            (np.clip(1.4 * max(0.0, s["stubble"] - 0.45) * beard * bristles, 0, 0.85).astype(np.float32), 0.8),
+            (self._brows(rng), 0.6),
+        ):
+            skin = skin * rgb(1 - cover) + tint(cover, self.traits.hair) * shade
+        return (skin * rgb(self._occlusion())).astype(np.float32)
 
     def _brows(self, rng):
         s = self.shape
@@ -249,8 +250,7 @@ class Person:
             d = ((X - side * s["width"]) / 0.14) ** 2 + ((Y - 0.18) / 0.30) ** 2
             ears = np.maximum(ears, 1 - smoothstep(0.9, 1.1, d))
             ear_light = ear_light - 0.35 * np.exp(-((d / 0.35) ** 2))
-        self.ear = ears[..., None]
-        self.ear_colour = (self.skin * 0.85 * ear_light[..., None]).astype(np.float32)
+        self.ear_colour = tint(ear_light, self.skin * 0.85).astype(np.float32)
         wavy = band_noise(rng, 5, 14)
         tufts = blur(band_noise(rng, 1.0, 4.0), 0.8, 4.0)  # upright streaks: the fringe ends in strands, not in a line
         self.hairline = (
@@ -278,9 +278,9 @@ class Person:
             + 0.35 * np.exp(-(((distance - 1.05) / 0.22) ** 2))
             - 0.25 * np.exp(-(((self.hairline - Y) / 0.05) ** 2))
         )
-        self.hair_colour = (self.traits.hair * np.clip(sheen + 0.26 * strand, 0.12, 2)[..., None]).astype(np.float32)
-        self.hair = hair[..., None].astype(np.float32)
-        self.alpha = np.clip(self.face[..., 0] + ears + hair, 0, 1).astype(np.float32)
+        self.hair_colour = tint(np.clip(sheen + 0.26 * strand, 0.12, 2), self.traits.hair).astype(np.float32)
+        self.hair = hair.astype(np.float32)
+        self.alpha = np.clip(self.face + ears + hair, 0, 1).astype(np.float32)
 
     def _paint_body(self, rng):
         s = self.shape
@@ -293,8 +293,7 @@ class Person:
         shade = 0.65 + 0.35 * np.cos(X * 0.9)
         wavy = band_noise(rng, 5, 14)
         neck_light = 0.72 * shade * (1 - 0.35 * smoothstep(1.75, 1.3, Y)) * (1 + s["pores"] * band_noise(rng, 0.5, 1.5))
-        body = self.skin * neck_light[..., None]
-        body = body * (1 - shirt[..., None]) + self.traits.shirt * (shade * (1 + cloth))[..., None] * shirt[..., None]
+        body = tint(neck_light, self.skin) * rgb(1 - shirt) + tint(shade * (1 + cloth), self.traits.shirt) * rgb(shirt)
         cover = np.maximum(neck, shirt)
         if self.traits.long_hair:
             locks = (
@@ -302,14 +301,14 @@ class Person:
                 * (Y > -0.4)
                 * (1 - smoothstep(1.45, 1.85, Y + 0.5 * X**2 + 0.1 * wavy))
             )
-            behind = (locks * (1 - neck))[..., None]
+            behind = rgb(locks * (1 - neck))
             body = body * (1 - behind) + 0.7 * self.hair_colour * behind
             cover = np.maximum(cover, locks)
         self.body = np.dstack([body, cover]).astype(np.float32)
 
     def _regions(self):
         s = self.shape
-        bare = 1 - np.clip(2.2 * blur(np.clip(1.5 * self.hair[..., 0], 0, 1), 4), 0, 1)
+        bare = 1 - np.clip(2.2 * blur(np.clip(1.5 * self.hair, 0, 1), 4), 0, 1)
         self.inner = ((1 - smoothstep(0.62, 0.80, self.radius)) * smoothstep(-0.72, -0.48, Y) * bare).astype(np.float32)
         around = np.sqrt(bump(0, s["mouth_y"] + 0.08, 1.35 * s["mouth_width"], 0.36))
         self.mouth = smoothstep(0.35, 0.75, around).astype(np.float32)

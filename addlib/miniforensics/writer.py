@@ -62,10 +62,11 @@ def render_video(seed, target, source, frames, people=None):
         maps = one.turn(pose)
         real = camera.see(compose(one, pose, room, maps))
         grain = camera.grain(seed, target, index)
-        result["original"].append(camera.expose(real, grain))
+        frame = camera.expose(real, grain)
+        result["original"].append(frame)
         shot = Shot(real, pose, maps, source_pose, camera.lens)
         for name, forger in forgers.items():
-            result[name].append(apply(forger.forge(shot), real, grain, forger.noise_kept, camera.expose))
+            result[name].append(apply(forger.forge(shot), frame, real, grain, forger.noise_kept, camera.expose))
     return result
 
 
