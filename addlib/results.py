@@ -13,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 
-from addlib.files import atomic_write, project_root
+from addlib.files import atomic_write, locked, project_root
 from addlib.metrics import SeedInterval, seed_interval
 from addlib.provenance import digest
 
@@ -121,7 +120,7 @@ METRICS = (
 )  # fmt: skip
 PLACE = ["manipulation", "quality", "seed"]
 TEXT = dict.fromkeys(
-    ("key", "data", "commit", "changes", "settings", "versions", "made_with", "start", "large_data"), str
+    ("key", "data", "commit", "changes", "settings", "versions", "made_with", "code", "start", "large_data"), str
 )
 
 
@@ -165,7 +164,7 @@ def record_measurements(run: Run, profile: str, rows: list[Mapping], path) -> li
 
 
 def _read(source) -> pd.DataFrame:
-    return pd.read_csv(source, dtype=TEXT, float_precision="round_trip", keep_default_na=True)
+    return pd.read_csv(source, dtype=TEXT, float_precision="round_trip")
 
 
 def _replace(run: Run, profile: str, rows, path: Path) -> list[dict]:
@@ -173,8 +172,7 @@ def _replace(run: Run, profile: str, rows, path: Path) -> list[dict]:
     for line, row in zip(written, rows, strict=True):
         rest = {name: value for name, value in row.items() if name not in line}
         line |= {name: str(Settings(value)) if isinstance(value, dict) else value for name, value in rest.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
+    with locked(path.with_name(f".{path.name}.lock")):
         # Through text and back, so that a table does not depend on the order in which its rows came.
         lines = _read(io.StringIO(pd.DataFrame(written).to_csv(index=False)))
         table = read_results(path)
@@ -221,17 +219,18 @@ def scores_of(rows: pd.DataFrame, metric: str = "accuracy", **chosen) -> pd.Seri
     Args:
         rows: of :func:`read_results`.
         metric: a name in ``METRICS``.
-        chosen: columns of the rows, each with a value or a list of values, such as ``distiller="add"``. Other names are
-            settings of the distiller, ``beta=4``; those that are not named have their default. Unless they are named too,
-            the recipe is unchanged and the start is from noise: trainings of an ablation do not slip in.
+        chosen: columns of the rows, each with a value or a list of values, such as ``distiller="add"`` and
+            ``settings={"beta": 4}``. Unless they are named, ``changes`` and ``settings`` are none, and the start is from
+            noise: trainings of an ablation do not slip in.
 
     Raises:
-        ValueError: no such metric, or two trainings stand at one place.
+        ValueError: no such metric or column, or two trainings stand at one place.
     """
     if metric not in METRICS:
         raise ValueError(f"unknown metric {metric!r}; there are {list(METRICS)}")
-    settings = {name: chosen.pop(name) for name in list(chosen) if name not in rows}
-    chosen = {"changes": {}, "start": "noise", "settings": settings} | chosen
+    chosen = {"changes": {}, "start": "noise", "settings": {}} | chosen
+    if unknown := set(chosen) - set(rows):
+        raise ValueError(f"rows have no {sorted(unknown)}; they have {list(rows)}")
     part = rows
     for name, value in chosen.items():
         wanted = value if isinstance(value, list | tuple) else [value]
