@@ -242,6 +242,11 @@ def scores_of(rows: pd.DataFrame, metric: str = "accuracy", **chosen) -> pd.Seri
     return 100 * part.set_index(PLACE)[metric].sort_index()
 
 
+def setting(rows: pd.DataFrame, name: str, default=None) -> pd.Series:
+    """One setting of the distiller for each row, such as ``setting(rows, "alpha", 1.0)``; default: where it is not changed."""
+    return rows["settings"].map(lambda text: json.loads(text).get(name, default))
+
+
 def over_seeds(values: pd.Series, by=("manipulation", "quality")) -> dict[object, SeedInterval]:
     """The interval over the seeds for each group of a Series of :func:`scores_of` or of a difference of two.
 
@@ -275,38 +280,13 @@ def format_interval(found: SeedInterval | None, sign: str = "", digits: int = 1)
     return f"{found.mean:{sign}.{digits}f}{half}"
 
 
-DETECTORS = {
-    "Xception": "xception", "InceptionResNetV1": "inception_resnet_v1", "F3Net": "f3net", "ResNet50": "resnet50",
-    "ResNet18": "resnet18", "ResNet34": "resnet34", "EfficientNet-B0": "efficientnet_b0",
-}  # fmt: skip
-DISTILLERS = {"FitNet": "fitnet", "AT": "at", "NL": "nl", "ADD": "add", "baseline": "none"}
-PARTS = {  # rows of table 2: distiller and weight of the contrastive term
-    "ResNet50 baseline": ("none", None), "FR": ("fr", None), "MV without contrastive": ("mv", 0.0),
-    "MV with contrastive": ("mv", 50.0), "FR+MV": ("add", 50.0),
-}  # fmt: skip
-
-
 def read_paper(table: int, root=None) -> pd.DataFrame:
     """Table 1, 2 or 3 of Le and Woo (AAAI 2022), from data/paper, in the names of this project.
 
-    Returns columns ``manipulation, quality, detector, distiller`` as in the rows of results, ``model`` (the name in the
-    paper), ``accuracy`` in percent, and ``recall_at_1`` in percent for table 1 and ``eta`` for table 2 (0 where the
-    contrastive term is left out).
+    Returns columns ``manipulation, quality, detector, distiller, settings`` as in the rows of results, ``model`` (the name
+    in the paper), ``accuracy`` in percent, and for table 1 ``recall_at_1`` in percent.
     """
     if table not in (1, 2, 3):
         raise ValueError(f"the paper has no table {table!r}; it has 1, 2 and 3")
     found = pd.read_csv(project_root(root) / "data" / "paper" / f"table{table}.csv")
-    found = found.rename(columns={"accuracy_percent": "accuracy", "recall_at_1_percent": "recall_at_1"})
-    if table == 1:
-        kind, _, network = zip(*(name.rpartition("-") for name in found["model"]), strict=True)
-        found["detector"] = [DETECTORS[name] for name in network]
-        found["distiller"] = [DISTILLERS.get(name, "none") for name in kind]
-    elif table == 2:
-        found["manipulation"], found["quality"], found["detector"] = "NeuralTextures", "c40", "resnet50"
-        found["distiller"], found["eta"] = zip(*(PARTS[name] for name in found["model"]), strict=True)
-    else:
-        found["model"] = found["backbone"] + " " + found["method"]
-        found["detector"], found["distiller"] = found["backbone"].map(DETECTORS), found["method"].map(DISTILLERS)
-    found["manipulation"] = found["manipulation"].replace("DeepFakes", "Deepfakes")
-    names = ["manipulation", "quality", "detector", "distiller", "model", "accuracy", "recall_at_1", "eta"]
-    return found[[name for name in names if name in found]]
+    return found.rename(columns=lambda name: name.removesuffix("_percent"))
