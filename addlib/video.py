@@ -103,8 +103,8 @@ def read_frames(path: str | Path) -> Iterator[np.ndarray]:
 class Timeline(NamedTuple):
     """When a video's frames are shown, read from its packets.
 
-    stamps: presentation time stamps in the stream's own unit, sorted, one a frame; None where the file has none.
-    times: the same in seconds, an array. size: (height, width) of the frames as shown.
+    stamps: presentation time stamps in the stream's own unit, sorted, one a frame; None where the file dates no frames.
+    times: seconds of each frame, an array, or None. size: (height, width) of the frames as shown.
     """
 
     stamps: list | None
@@ -135,10 +135,12 @@ def timeline(path: str | Path) -> Timeline:
         size = _shown(stream.height, stream.width, stream)
         if first is not None:
             size = Picture(first, stream, path).size
+        # In the order of decoding, where other frames come first that are shown later: AVI counts packets, it does not date frames.
+        undated = stream.codec_context.has_b_frames and len(stamps) > 2
     if None in stamps or unit is None or len(set(stamps)) < len(stamps):
         return Timeline(None, None, len(stamps), size)
-    stamps.sort()
-    return Timeline(stamps, np.array([float(stamp * unit) for stamp in stamps]), len(stamps), size)
+    times = np.array([float(stamp * unit) for stamp in sorted(stamps)])
+    return Timeline(None if undated and stamps == sorted(stamps) else sorted(stamps), times, len(stamps), size)
 
 
 class Picture:
@@ -242,10 +244,11 @@ def _film(path, container):
     if not films:
         found = [stream.type for stream in container.streams]
         raise VideoError(f"{path} holds no video stream{' but a cover picture' if 'video' in found else ''} (it has {found})")
+    films = [stream for stream in films if stream.codec_context is not None]
+    if not films:
+        raise VideoError(f"{path} is in a codec that nothing here reads; {CONVERT}")
     default = [stream for stream in films if stream.disposition & av.stream.Disposition.default]
     film = max(default or films, key=lambda stream: stream.height * stream.width)
-    if film.codec_context is None:
-        raise VideoError(f"{path} is in a codec that nothing here reads; {CONVERT}")
     height, width = _shown(film.height, film.width, film)
     if not height * width:
         raise VideoError(f"{path} announces frames of no size; {AGAIN}")
