@@ -123,7 +123,7 @@ class FacePairs(Dataset):
         # Drawn on the CPU, so that every device gets the same.
         generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
         order = torch.randperm(len(self), generator=generator) if shuffle else torch.arange(len(self))
-        mirrored = torch.rand(len(self), generator=generator) < flip
+        mirrored = (torch.rand(len(self), generator=generator) < flip) * torch.tensor(255, dtype=torch.uint8)
         order = order[rank::world]
         if drop_last:
             order = order[: len(self) // (batch_size * world) * batch_size]
@@ -141,9 +141,10 @@ class FacePairs(Dataset):
             reader = _Reader(self, pieces, tuple(dict.fromkeys(sides)))
             gathered = DataLoader(reader, batch_size=None, num_workers=workers)
         for piece, found in zip(pieces, gathered, strict=True):
-            chosen = mirrored[piece].view(-1, 1, 1, 1)
-            found = [side.to(where, non_blocking=True).permute(0, 3, 1, 2) for side in found]
-            found = [torch.where(chosen.to(where), side.flip(-1), side) for side in found]
+            chosen = mirrored[piece].to(where).view(-1, 1, 1, 1)
+            found = [side.to(where, non_blocking=True) for side in found]
+            # Chosen by its bits: torch.where takes ten times as long on bytes.
+            found = [(side ^ ((side ^ side.flip(2)) & chosen)).permute(0, 3, 1, 2) for side in found]
             if normalise is not None:
                 found = [normalised(side, *normalise) for side in found]
             yield found[0] if raw else None, found[-1], self._labels[piece]

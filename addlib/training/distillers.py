@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from addlib.detectors import Detection
 from addlib.losses import (
@@ -17,6 +16,7 @@ from addlib.losses import (
     AttentionTransferLoss,
     HintLoss,
     NonLocalLoss,
+    SoftTargetLoss,
 )
 
 # Name → what builds it, (student, teacher, **settings) -> Distiller, and the settings that the name fixes.
@@ -161,21 +161,18 @@ class SoftTargetDistiller(Distiller):
     """Knowledge distillation: cross-entropy to the teacher's softened answer, Hinton, Vinyals and Dean (2015), eq. 1–2.
 
     Args:
-        weight: of the term, which is multiplied by T² as they advise: its gradient keeps its size when T changes.
-        temperature: T of both softmaxes.
+        weight: of the term.
+        settings: of :class:`addlib.losses.SoftTargetLoss`: the temperature.
     """
 
-    def __init__(self, student: Detection, teacher: Detection, weight: float = 1.0, temperature: float = 4.0):
+    settings_of = (SoftTargetLoss,)
+
+    def __init__(self, student: Detection, teacher: Detection, weight: float = 1.0, **settings):
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; expected more than 0")
-        self.weight, self.temperature = weight, temperature
+        self.weight, self.loss = weight, SoftTargetLoss(**settings)
 
     def forward(self, student, teacher, labels, generator=None):
-        target = (teacher.logits.detach().float() / self.temperature).softmax(1)
-        answer = (student.logits.float() / self.temperature).log_softmax(1)
-        divergence = functional.kl_div(answer, target, reduction="batchmean")
-        return {"soft_target": self.weight * self.temperature**2 * divergence}
+        return {"soft_target": self.weight * self.loss(student.logits, teacher.logits)}
 
 
 @register_distiller("fr", beta=0.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import tempfile
 import time
 from importlib.metadata import version
@@ -23,7 +22,7 @@ from addlib.results import Run
 from . import store
 from .distillers import changed_settings, create_distiller, distiller_defaults
 from .hardware import Hardware, load_pairs, step_fits
-from .prediction import evaluate, predict
+from .prediction import evaluate, frozen_copy, predict
 from .recipe import Recipe
 from .store import Trained
 
@@ -134,7 +133,7 @@ def fit_student(
             if hardware.is_first():
                 store.begin(work, made_with, anew=retrain)
         began = time.perf_counter()
-        frozen = None if loss is None else copy.deepcopy(guide)
+        frozen = None if loss is None else frozen_copy(guide, hardware.precision)
         from .engine import run_trainer
         from .task import TrainingTask  # Lightning takes seconds to import
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,9 @@ from addlib.detectors import normalisation
 from addlib.faceforensics.pairs import FacePairs, normalised
 
 from .recipe import Recipe
+
+
+HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # what autocast computes in, by Lightning's names
 
 
 class Predictions(NamedTuple):
@@ -59,8 +63,20 @@ def choose_precision(precision: str, device) -> str:
 
 def autocast(device, precision: str = "auto") -> contextlib.AbstractContextManager:
     """The context in which Lightning computes under a precision."""
-    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(choose_precision(precision, device))
+    dtype = HALF.get(choose_precision(precision, device))
     return torch.autocast(torch.device(device).type, dtype) if dtype else contextlib.nullcontext()
+
+
+def frozen_copy(teacher: nn.Module, precision: str) -> nn.Module:
+    """A teacher that only answers, in evaluation mode; the one given stays as it is.
+
+    Its kernels are stored in autocast's format, to which autocast would convert them anew in every step: the same bits.
+    """
+    frozen = copy.deepcopy(teacher).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    for module in frozen.modules() if type(teacher).__module__.startswith("addlib.") else ():
+        if isinstance(module, nn.Conv2d):
+            module.to(HALF.get(precision))
+    return frozen
 
 
 @torch.no_grad()

@@ -30,7 +30,7 @@ class TrainingTask(lightning.LightningModule):
     Args:
         detector: a module whose output is ``addlib.detectors.Detection``, with its last layer in ``head``.
         recipe: settings.
-        teacher: sees the raw side; its parameters and mode are changed, so give a copy. Needed if there is a distiller.
+        teacher: frozen, see ``frozen_copy``; sees the raw side. Needed if there is a distiller.
         distiller: see ``addlib.training.distillers``; None trains on the labels alone.
         seed: of the shift of crops, the views and pairs of the losses, and whatever else draws inside the networks.
 
@@ -44,12 +44,12 @@ class TrainingTask(lightning.LightningModule):
             raise ValueError("a distiller needs a teacher, and a teacher a distiller; got one without the other")
         self.detector, self.recipe, self.distiller, self.seed = detector, recipe, distiller, seed
         # In a tuple, so that the frozen teacher is no part of the student's state: checkpoints stay small.
-        self._teacher = (teacher if teacher is None else teacher.eval().requires_grad_(False),)
+        self._teacher = (teacher,)
         self._terms, self._answers = [], []
 
     def setup(self, stage: str) -> None:
         for teacher in filter(None, self._teacher):
-            teacher.to(self.device, memory_format=torch.channels_last)
+            teacher.to(self.device)
 
     def configure_optimizers(self) -> dict:
         recipe = self.recipe
