@@ -12,19 +12,10 @@ from .tree import Video
 
 
 def recode_video(item: Video, out: Path, condition: str) -> tuple[np.ndarray, float]:
-    """Encode a whole raw video under a condition, and cut its faces where ``prepare`` found them.
+    """Encode a whole raw video under a condition of ``addlib.codecs``, and cut its faces where ``prepare`` found them.
 
-    Args:
-        item: the video.
-        out: the folder that was prepared from it.
-        condition: of ``addlib.codecs``.
-
-    Returns:
-        Crops (N, S, S, 3) uint8, ascending by frame, and kilobits a second.
-
-    Raises:
-        FileNotFoundError: without a raw file or a record of the boxes.
-        ValueError: where raw gives other crops than ``out`` holds.
+    Returns crops (N, S, S, 3) uint8, ascending by frame, and kilobits a second. Raises FileNotFoundError without a raw file or
+    a record of the boxes in ``out``, ValueError where raw gives other crops than ``out`` holds.
     """
     path = out / "records" / item.manipulation / f"{item.name}.json"
     if not path.is_file() or "boxes" not in (record := json.loads(path.read_text())):

@@ -93,16 +93,13 @@ def _videos(folder: Path, qualities: Sequence[str], ignored: list[Path]) -> dict
 def discover(
     root: str | Path, manipulations: Iterable[str] | None = None, qualities: Sequence[str] = QUALITIES
 ) -> list[Video]:
-    """List the videos under ``root``, the real ones first. Files that are no videos are left out with a warning.
+    """List the videos under ``root``, the real ones first, by manipulation and name. Files that are no videos are left out with a warning.
 
     Args:
         root: folder that holds original_sequences and manipulated_sequences.
         manipulations: names of folders in manipulated_sequences; by default those of the paper's five that are there. With
             "DeepFakeDetection" (or "actors") come the real videos of the actors, with any other those of "youtube".
         qualities: out of "raw", "c23", "c40"; a folder "c0" is read as raw.
-
-    Returns:
-        Sorted by manipulation and name.
 
     Raises:
         FileNotFoundError: for a missing folder.

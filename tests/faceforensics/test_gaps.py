@@ -171,20 +171,6 @@ def test_actors_need_a_split_and_are_paired_with_their_fakes(walk, tmp_path):
     }
 
 
-def test_a_pair_of_qualities_is_enough(walk, plant, tmp_path):
-    plant(tmp_path / "tree", walk[:4], qualities=("raw", "c40"))
-    table = prepare(tmp_path / "tree", tmp_path / "out", qualities=("raw", "c40"))
-    assert table.index.tolist() == ["c40", "raw"] and (table["status"] == "ok").all()
-
-
-def test_folders_prepared_before_there_were_notes_are_read(walk, plant, tmp_path):
-    plant(tmp_path / "tree", walk[:4])
-    prepare(tmp_path / "tree", tmp_path / "out")
-    table = faceforensics.read_manifest(tmp_path / "out")
-    table.drop(columns="note").to_csv(tmp_path / "out/manifest.csv", index=False)
-    assert faceforensics.read_manifest(tmp_path / "out").equals(table)
-
-
 def test_crops_cut_short_are_cut_again(walk, plant, tmp_path):
     """A machine that loses power may leave the name of a file without its bytes."""
     plant(tmp_path / "tree", walk[:4])
