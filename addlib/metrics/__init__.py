@@ -1,43 +1,27 @@
-"""How good a detector is, and how sure one can be of it: scores, Recall@1, and intervals over identities and seeds.
+"""How good a detector is (``scoring``, ``recall``), and how sure one can be of it (``intervals``).
 
-* ``scoring``: accuracy, AUC, equal error rate and calibration error of the probabilities of a test set
-* ``videos``: frames to videos, and videos to groups of identities
-* ``recall``: nearest neighbours among embeddings, and Recall@1
-* ``weighted``: the metrics that a bootstrap evaluates fast, many draws at once
-* ``intervals``: bootstrap over identities, paired comparison of two models, interval over seeds
-
-Labels are 1 for fake and 0 for real; a probability is that of fake. torchmetrics is imported when ``scores`` is called.
+Labels are 1 for fake and 0 for real. NumPy alone is imported; torch only where embeddings are compared.
 """
 
-from addlib.metrics.intervals import (
-    Difference,
+from .intervals import (
+    VERDICTS,
     Interval,
     SeedInterval,
+    TwoWayInterval,
     bootstrap_interval,
+    lies,
     paired_difference,
+    power,
+    pseudo_values,
     seed_interval,
-)
-from addlib.metrics.recall import nearest_neighbours, recall_at_1
-from addlib.metrics.scoring import Scores, scores
-from addlib.metrics.videos import Videos, by_video, identities
-from addlib.metrics.weighted import accuracy, auc, eer, mean
+    two_way_interval,
+    verdict,
+)  # fmt: skip
+from .recall import nearest_neighbours, recall_at_1
+from .scoring import Scores, Videos, accuracy, auc, by_video, ece, eer, identities, mean, scores
 
 __all__ = [
-    "Difference",
-    "Interval",
-    "Scores",
-    "SeedInterval",
-    "Videos",
-    "accuracy",
-    "auc",
-    "bootstrap_interval",
-    "by_video",
-    "eer",
-    "identities",
-    "mean",
-    "nearest_neighbours",
-    "paired_difference",
-    "recall_at_1",
-    "scores",
-    "seed_interval",
-]
+    "VERDICTS", "Interval", "Scores", "SeedInterval", "TwoWayInterval", "Videos", "accuracy", "auc", "bootstrap_interval",
+    "by_video", "ece", "eer", "identities", "lies", "mean", "nearest_neighbours", "paired_difference", "power",
+    "pseudo_values", "recall_at_1", "scores", "seed_interval", "two_way_interval", "verdict",
+]  # fmt: skip
