@@ -8,7 +8,6 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -82,7 +81,10 @@ def test_verify(faceforensics, capsys):
     [
         (ValueError("size is -1"), "error: size is -1"),
         (FileNotFoundError(2, "No such file or directory", "a.mp4"), "error: No such file or directory: a.mp4"),
-        (ModuleNotFoundError("No module named 'dlib'"), "error: No module named 'dlib'; install what all commands need"),
+        (
+            ModuleNotFoundError("No module named 'dlib'"),
+            "error: No module named 'dlib'; install what all commands need",
+        ),
         (KeyError("crops"), "error: KeyError: 'crops'; addlib --debug shows where it comes from"),
         (KeyboardInterrupt(), "interrupted; running the same command again goes on from here"),
     ],
@@ -94,7 +96,9 @@ def test_an_error_is_one_line_without_a_traceback(faceforensics, capsys, monkeyp
     assert len(lines) == 1 and lines[0].startswith(f"addlib: {said}")
 
 
-@pytest.mark.parametrize("command", [["prepare"], ["generate", "x", "--people", "many"], ["book"], ["predict", "a.mp4"]])
+@pytest.mark.parametrize(
+    "command", [["prepare"], ["generate", "x", "--people", "many"], ["book"], ["predict", "a.mp4"]]
+)
 def test_a_wrong_command_line_returns_two(capsys, command):
     assert cli.main(command) == 2
     assert "Error:" in capsys.readouterr().err
@@ -141,12 +145,16 @@ def test_predict(tmp_path, clip, capsys):
     path = weights(tmp_path / "weights.safetensors", ABOUT)
     table, picture = tmp_path / "scores.csv", tmp_path / "scores.png"
     options = ["--weights", str(path), "--frames", "3"]
-    assert cli.main(["predict", str(clip), str(clip.parent), *options, "--csv", str(table), "--plot", str(picture)]) == 1
+    assert (
+        cli.main(["predict", str(clip), str(clip.parent), *options, "--csv", str(table), "--plot", str(picture)]) == 1
+    )
     said = capsys.readouterr()
     assert "holds no pictures" in said.err, "a folder of videos"
     assert "trained on: manipulation FaceSwap, quality c40, distiller add" in said.out
     expected = judge(clip, read_detector(path)[0], frames=3, shift=8).probability
-    assert re.search(rf"(fake|real), probability of fake {expected:.3f} \(threshold 0.5\), a face in 3 of 3 frames", said.out)
+    assert re.search(
+        rf"(fake|real), probability of fake {expected:.3f} \(threshold 0.5\), a face in 3 of 3 frames", said.out
+    )
     assert pd.read_csv(table)["probability"].mean() == pytest.approx(expected)
     assert picture.read_bytes().startswith(b"\x89PNG")
     copy = tmp_path / "b.mp4"
@@ -159,9 +167,9 @@ def test_predict_with_a_recipe_that_is_not_known(tmp_path, clip, capsys):
     path = weights(tmp_path / "weights.safetensors", {"recipe": "mine", "changes": {}})
     options = ["--weights", str(path), "--frames", "1"]
     assert cli.main(["predict", str(clip), *options]) == 0
-    assert "do not say how many pixels training took off the crops (recipe mine)" in capsys.readouterr().out
+    assert "pixels training took off the crops is not known (recipe mine)" in capsys.readouterr().out
     assert cli.main(["predict", str(clip), *options, "--shift", "0"]) == 0
-    assert "do not say how many" not in capsys.readouterr().out
+    assert "is not known" not in capsys.readouterr().out
 
 
 def test_predict_lists_the_trainings_that_are_kept(tmp_path, clip, capsys, monkeypatch):

@@ -1,10 +1,9 @@
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
-from addlib.detectors import create_detector, normalisation, read_detector, save_weights
+from addlib.detectors import create_detector, normalisation
 from addlib.faces import crop, largest_face
 from addlib.judge import judge, plot, shift_of
 from addlib.miniforensics import render_video
@@ -67,7 +66,7 @@ def test_frames_without_a_face(tmp_path, clip, detector):
     write_video(tmp_path / "none.mp4", [np.zeros_like(frames[0])] * 3, crf=18)
     nothing = judge(tmp_path / "none.mp4", detector)
     assert nothing.faces == 0 and np.isnan(nothing.probability) and plot(nothing) is not None
-    assert nothing.verdict() == "not judged, a face in 0 of 3 frames"
+    assert nothing.verdict() == "not judged: no frontal face was found, a face in 0 of 3 frames"
 
 
 def test_verdict_says_threshold_and_other_people(tmp_path, clip, detector):
