@@ -13,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 
-from addlib.files import atomic_write, project_root
+from addlib.files import atomic_write, locked, project_root
 from addlib.metrics import SeedInterval, seed_interval
 from addlib.provenance import digest
 
@@ -121,7 +120,7 @@ METRICS = (
 )  # fmt: skip
 PLACE = ["manipulation", "quality", "seed"]
 TEXT = dict.fromkeys(
-    ("key", "data", "commit", "changes", "settings", "versions", "made_with", "start", "large_data"), str
+    ("key", "data", "commit", "changes", "settings", "versions", "made_with", "code", "start", "large_data"), str
 )
 
 
@@ -165,7 +164,7 @@ def record_measurements(run: Run, profile: str, rows: list[Mapping], path) -> li
 
 
 def _read(source) -> pd.DataFrame:
-    return pd.read_csv(source, dtype=TEXT, float_precision="round_trip", keep_default_na=True)
+    return pd.read_csv(source, dtype=TEXT, float_precision="round_trip")
 
 
 def _replace(run: Run, profile: str, rows, path: Path) -> list[dict]:
@@ -173,8 +172,7 @@ def _replace(run: Run, profile: str, rows, path: Path) -> list[dict]:
     for line, row in zip(written, rows, strict=True):
         rest = {name: value for name, value in row.items() if name not in line}
         line |= {name: str(Settings(value)) if isinstance(value, dict) else value for name, value in rest.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
+    with locked(path.with_name(f".{path.name}.lock")):
         # Through text and back, so that a table does not depend on the order in which its rows came.
         lines = _read(io.StringIO(pd.DataFrame(written).to_csv(index=False)))
         table = read_results(path)
@@ -221,17 +219,18 @@ def scores_of(rows: pd.DataFrame, metric: str = "accuracy", **chosen) -> pd.Seri
     Args:
         rows: of :func:`read_results`.
         metric: a name in ``METRICS``.
-        chosen: columns of the rows, each with a value or a list of values, such as ``distiller="add"``. Other names are
-            settings of the distiller, ``beta=4``; those that are not named have their default. Unless they are named too,
-            the recipe is unchanged and the start is from noise: trainings of an ablation do not slip in.
+        chosen: columns of the rows, each with a value or a list of values, such as ``distiller="add"`` and
+            ``settings={"beta": 4}``. Unless they are named, ``changes`` and ``settings`` are none, and the start is from
+            noise: trainings of an ablation do not slip in.
 
     Raises:
-        ValueError: no such metric, or two trainings stand at one place.
+        ValueError: no such metric or column, or two trainings stand at one place.
     """
     if metric not in METRICS:
         raise ValueError(f"unknown metric {metric!r}; there are {list(METRICS)}")
-    settings = {name: chosen.pop(name) for name in list(chosen) if name not in rows}
-    chosen = {"changes": {}, "start": "noise", "settings": settings} | chosen
+    chosen = {"changes": {}, "start": "noise", "settings": {}} | chosen
+    if unknown := set(chosen) - set(rows):
+        raise ValueError(f"rows have no {sorted(unknown)}; they have {list(rows)}")
     part = rows
     for name, value in chosen.items():
         wanted = value if isinstance(value, list | tuple) else [value]
@@ -241,6 +240,11 @@ def scores_of(rows: pd.DataFrame, metric: str = "accuracy", **chosen) -> pd.Seri
         several = [name for name in ("profile", *COLUMNS, "data") if part[name].nunique(dropna=False) > 1]
         raise ValueError(f"several trainings at {place}; they differ in some of {several}: name which")
     return 100 * part.set_index(PLACE)[metric].sort_index()
+
+
+def setting(rows: pd.DataFrame, name: str, default=None) -> pd.Series:
+    """One setting of the distiller for each row, such as ``setting(rows, "alpha", 1.0)``; default: where it is not changed."""
+    return rows["settings"].map(lambda text: json.loads(text).get(name, default))
 
 
 def over_seeds(values: pd.Series, by=("manipulation", "quality")) -> dict[object, SeedInterval]:
@@ -276,38 +280,13 @@ def format_interval(found: SeedInterval | None, sign: str = "", digits: int = 1)
     return f"{found.mean:{sign}.{digits}f}{half}"
 
 
-DETECTORS = {
-    "Xception": "xception", "InceptionResNetV1": "inception_resnet_v1", "F3Net": "f3net", "ResNet50": "resnet50",
-    "ResNet18": "resnet18", "ResNet34": "resnet34", "EfficientNet-B0": "efficientnet_b0",
-}  # fmt: skip
-DISTILLERS = {"FitNet": "fitnet", "AT": "at", "NL": "nl", "ADD": "add", "baseline": "none"}
-PARTS = {  # rows of table 2: distiller and weight of the contrastive term
-    "ResNet50 baseline": ("none", None), "FR": ("fr", None), "MV without contrastive": ("mv", 0.0),
-    "MV with contrastive": ("mv", 50.0), "FR+MV": ("add", 50.0),
-}  # fmt: skip
-
-
 def read_paper(table: int, root=None) -> pd.DataFrame:
     """Table 1, 2 or 3 of Le and Woo (AAAI 2022), from data/paper, in the names of this project.
 
-    Returns columns ``manipulation, quality, detector, distiller`` as in the rows of results, ``model`` (the name in the
-    paper), ``accuracy`` in percent, and ``recall_at_1`` in percent for table 1 and ``eta`` for table 2 (0 where the
-    contrastive term is left out).
+    Returns columns ``manipulation, quality, detector, distiller, settings`` as in the rows of results, ``model`` (the name
+    in the paper), ``accuracy`` in percent, and for table 1 ``recall_at_1`` in percent.
     """
     if table not in (1, 2, 3):
         raise ValueError(f"the paper has no table {table!r}; it has 1, 2 and 3")
     found = pd.read_csv(project_root(root) / "data" / "paper" / f"table{table}.csv")
-    found = found.rename(columns={"accuracy_percent": "accuracy", "recall_at_1_percent": "recall_at_1"})
-    if table == 1:
-        kind, _, network = zip(*(name.rpartition("-") for name in found["model"]), strict=True)
-        found["detector"] = [DETECTORS[name] for name in network]
-        found["distiller"] = [DISTILLERS.get(name, "none") for name in kind]
-    elif table == 2:
-        found["manipulation"], found["quality"], found["detector"] = "NeuralTextures", "c40", "resnet50"
-        found["distiller"], found["eta"] = zip(*(PARTS[name] for name in found["model"]), strict=True)
-    else:
-        found["model"] = found["backbone"] + " " + found["method"]
-        found["detector"], found["distiller"] = found["backbone"].map(DETECTORS), found["method"].map(DISTILLERS)
-    found["manipulation"] = found["manipulation"].replace("DeepFakes", "Deepfakes")
-    names = ["manipulation", "quality", "detector", "distiller", "model", "accuracy", "recall_at_1", "eta"]
-    return found[[name for name in names if name in found]]
+    return found.rename(columns=lambda name: name.removesuffix("_percent"))

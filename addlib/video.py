@@ -103,8 +103,8 @@ def read_frames(path: str | Path) -> Iterator[np.ndarray]:
 class Timeline(NamedTuple):
     """When a video's frames are shown, read from its packets.
 
-    stamps: presentation time stamps in the stream's own unit, sorted, one a frame; None where the file has none.
-    times: the same in seconds, an array. size: (height, width) of the frames as shown.
+    stamps: presentation time stamps in the stream's own unit, sorted, one a frame; None where the file dates no frames.
+    times: seconds of each frame, an array, or None. size: (height, width) of the frames as shown.
     """
 
     stamps: list | None
@@ -135,10 +135,12 @@ def timeline(path: str | Path) -> Timeline:
         size = _shown(stream.height, stream.width, stream)
         if first is not None:
             size = Picture(first, stream, path).size
+        # In the order of decoding, where other frames come first that are shown later: AVI counts packets, it does not date frames.
+        undated = stream.codec_context.has_b_frames and len(stamps) > 2
     if None in stamps or unit is None or len(set(stamps)) < len(stamps):
         return Timeline(None, None, len(stamps), size)
-    stamps.sort()
-    return Timeline(stamps, np.array([float(stamp * unit) for stamp in stamps]), len(stamps), size)
+    times = np.array([float(stamp * unit) for stamp in sorted(stamps)])
+    return Timeline(None if undated and stamps == sorted(stamps) else sorted(stamps), times, len(stamps), size)
 
 
 class Picture:
@@ -167,7 +169,9 @@ class Picture:
             frame = self._frame.reformat(width=width, height=height, format="rgb24", threads=1, **options)
             return self._orientation.apply(frame.to_ndarray())
         except (av.FFmpegError, OSError) as error:
-            raise VideoError(f"{self._path}: colours of kind {self._frame.colorspace} are not read; {CONVERT}") from error
+            raise VideoError(
+                f"{self._path}: colours of kind {self._frame.colorspace} are not read; {CONVERT}"
+            ) from error
 
 
 def thumbnail_size(size: tuple[int, int], side: int) -> tuple[int, int]:
@@ -231,21 +235,30 @@ def opened(path: str | Path) -> Iterator[tuple]:
             yield container, stream
     except (av.FFmpegError, UnicodeDecodeError) as error:
         reason = f"{getattr(error, 'strerror', None) or error}; {AGAIN}"
-        if stream is None and isinstance(error, av.ArgumentError):  # FFmpeg's answer to a container that is not on the list
-            reason = f"no kind of video that is read here (MP4, MOV, MKV, WebM, AVI, …); if it plays elsewhere, {CONVERT}"
+        if stream is None and isinstance(
+            error, av.ArgumentError
+        ):  # FFmpeg's answer to a container that is not on the list
+            reason = (
+                f"no kind of video that is read here (MP4, MOV, MKV, WebM, AVI, …); if it plays elsewhere, {CONVERT}"
+            )
         raise VideoError(f"{path} ({path.stat().st_size} bytes) cannot be decoded: {reason}") from error
 
 
 def _film(path, container):
     """The default video stream of a container, else the largest; a cover picture is none."""
-    films = [stream for stream in container.streams.video if not stream.disposition & av.stream.Disposition.attached_pic]
+    films = [
+        stream for stream in container.streams.video if not stream.disposition & av.stream.Disposition.attached_pic
+    ]
     if not films:
         found = [stream.type for stream in container.streams]
-        raise VideoError(f"{path} holds no video stream{' but a cover picture' if 'video' in found else ''} (it has {found})")
+        raise VideoError(
+            f"{path} holds no video stream{' but a cover picture' if 'video' in found else ''} (it has {found})"
+        )
+    films = [stream for stream in films if stream.codec_context is not None]
+    if not films:
+        raise VideoError(f"{path} is in a codec that nothing here reads; {CONVERT}")
     default = [stream for stream in films if stream.disposition & av.stream.Disposition.default]
     film = max(default or films, key=lambda stream: stream.height * stream.width)
-    if film.codec_context is None:
-        raise VideoError(f"{path} is in a codec that nothing here reads; {CONVERT}")
     height, width = _shown(film.height, film.width, film)
     if not height * width:
         raise VideoError(f"{path} announces frames of no size; {AGAIN}")
@@ -299,9 +312,7 @@ def encode(container, encoder: str, frames, fps: float, pixel_format: str, optio
         if stream is None:
             size = frame.shape[:2]
             if pixel_format == "yuv420p" and (size[0] % 2 or size[1] % 2):
-                raise ValueError(
-                    f"frames are {size}; yuv420p needs even sides: crop one row or column, or use yuv444p"
-                )
+                raise ValueError(f"frames are {size}; yuv420p needs even sides: crop one row or column, or use yuv444p")
             stream = container.add_stream(encoder, rate=Fraction(fps).limit_denominator(1001))
             stream.height, stream.width = size
             stream.pix_fmt, stream.options = pixel_format, options

@@ -186,16 +186,16 @@ def power(difference: float, sd: float, n: int, level: float = 0.95) -> float:
 
     difference, sd: mean and standard deviation of the differences seed by seed, in one unit.
     """
-    from scipy.stats import nct
+    from scipy.special import nctdtr
 
     limit, shift = _t((1 + level) / 2, n - 1), difference * math.sqrt(n) / sd
-    return float(nct.sf(limit, n - 1, shift) + nct.cdf(-limit, n - 1, shift))
+    return float(1 - nctdtr(n - 1, shift, limit) + nctdtr(n - 1, shift, -limit))
 
 
 def _t(share: float, df: float) -> float:
-    from scipy.stats import t  # takes a second to import
+    from scipy.special import stdtrit  # scipy.stats takes seconds to import
 
-    return float(t.ppf(share, df))
+    return float(stdtrit(df, share))
 
 
 def _check_level(level):

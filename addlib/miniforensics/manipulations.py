@@ -44,13 +44,8 @@ def mask_box(mask):
     x, y, width, height = cv2.boundingRect((mask > 0.02).astype(np.uint8))
     if width == 0:
         return None
-    rows, columns = mask.shape
-    return (
-        max(0, x - BOX_MARGIN),
-        max(0, y - BOX_MARGIN),
-        min(columns, x + width + BOX_MARGIN),
-        min(rows, y + height + BOX_MARGIN),
-    )
+    right, bottom = min(mask.shape[1], x + width + BOX_MARGIN), min(mask.shape[0], y + height + BOX_MARGIN)
+    return max(0, x - BOX_MARGIN), max(0, y - BOX_MARGIN), right, bottom
 
 
 def _cut(array, box):
@@ -186,18 +181,11 @@ class FaceSwap(Manipulation):
             return None
         if self.texture is None:
             light = (0.95 * shot.pose.light + 0.05 * shot.source_pose.light).astype(np.float32)
-            face = shade_face(
-                self.source,
-                replace(
-                    shot.source_pose, light=light, key=shot.pose.key, ambient=shot.pose.ambient, tint=shot.pose.tint
-                ),
-            )
+            lamps = {"light": light, "key": shot.pose.key, "ambient": shot.pose.ambient, "tint": shot.pose.tint}
+            face = shade_face(self.source, replace(shot.source_pose, **lamps))
             height, width = (round(side * self.texture_scale) for side in face.shape[:2])
-            self.texture = cv2.resize(
-                cv2.resize(face, (width, height), interpolation=cv2.INTER_LINEAR),
-                face.shape[1::-1],
-                interpolation=cv2.INTER_LINEAR,
-            )
+            small = cv2.resize(face, (width, height), interpolation=cv2.INTER_LINEAR)
+            self.texture = cv2.resize(small, face.shape[1::-1], interpolation=cv2.INTER_LINEAR)
         dx, dy, turn = self.rng.normal(0, [self.jitter, self.jitter, 0.003])
         pose = replace(shot.pose, x=shot.pose.x + dx, y=shot.pose.y + dy, roll=shot.pose.roll + turn)
         patch = blur(_render(self.texture, self.source.turn(pose, box), cv2.INTER_LINEAR), shot.lens)
@@ -214,7 +202,7 @@ class FaceShifter(Manipulation):
 
     def __init__(self, target, source, rng):
         super().__init__(target, source, rng)
-        self.source = Person(blend_traits(source.traits, target.traits))
+        self.source = Person(blend_traits(source.traits, target.traits), face_only=True)
 
     def forge(self, shot):
         box, mask = self._face(shot, self.source)
