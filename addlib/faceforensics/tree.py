@@ -45,6 +45,10 @@ class Video:
         """For each quality what changes when its file is replaced, sizes and times; None where they cannot be asked."""
         return {quality: _stamp(path) for quality, path in self.files.items()}
 
+    def record(self, out: Path) -> Path:
+        """Where a prepared folder keeps the settings, manifest rows and boxes of the video, as JSON."""
+        return out / "records" / self.manipulation / f"{self.name}.json"
+
 
 def _stamp(path: Path) -> list[int] | None:
     try:
