@@ -6,15 +6,11 @@ the function's own default holds.
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
 
 import click
 
 from addlib import __version__
-
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,19 +23,10 @@ def main(argv: list[str] | None = None) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return _say("interrupted; running the same command again goes on from here", 130)
-    except BrokenPipeError:  # whoever read the output, such as head, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except ModuleNotFoundError as error:
-        return _say(f"error: {error}; install what all commands need: pip install 'addlib[book]'", 1)
-    except OSError as error:
-        return _say(f"error: {': '.join(str(part) for part in (error.strerror or error, error.filename) if part)}", 1)
-    except (ValueError, RuntimeError) as error:
-        return _say(f"error: {error or type(error).__name__}", 1)
     except Exception as error:
-        if "--debug" in (sys.argv[1:] if argv is None else argv):
+        if "--debug" in (sys.argv if argv is None else argv):
             raise
-        return _say(f"error: {type(error).__name__}: {error}; addlib --debug shows where it comes from", 1)
+        return _say(f"error: {_told(error)}", 1)
 
 
 def _say(text, code):
@@ -47,26 +34,39 @@ def _say(text, code):
     return code
 
 
-@click.group(context_settings=CONTEXT)
+def _told(error):
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error}; install what all commands need: pip install 'addlib[book]'"
+    if isinstance(error, OSError):
+        return ": ".join(str(part) for part in (error.strerror or error, error.filename) if part)
+    if isinstance(error, ValueError | RuntimeError):
+        return str(error) or type(error).__name__
+    return f"{type(error).__name__}: {error}; addlib --debug shows where it comes from"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="addlib", message="%(prog)s %(version)s")
-@click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def commands(debug: bool) -> None:
     """Data, preparation, trainings, and judgement of a video."""
 
 
-def _number(name: str, text: str, metavar: str = "N"):
+def _number(name, text, metavar="N"):
     return click.option(name, type=int, metavar=metavar, help=text)
 
 
-def _names(context, parameter, value):
-    return tuple(name for part in value for name in part.split(",") if name)
+def _names(name, text):
+    def split(context, parameter, value):
+        return tuple(part for parts in value for part in parts.split(",") if part)
+
+    return click.option(name, multiple=True, callback=split, metavar="A,B", help=text)
 
 
-def _given(options: dict) -> dict:
+def _given(options):
     return {name: value for name, value in options.items() if value is not None and value is not False and value != ()}
 
 
-SCHEDULER = click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler, e.g. tcp://host:8786 (default: local).")
+_scheduler = click.option("--scheduler", metavar="ADDRESS", help="Dask, e.g. tcp://host:8786 (default: local).")
 
 
 @commands.command()
@@ -87,8 +87,8 @@ def generate(root: str, **options) -> bool:
 @commands.command()
 @click.argument("root")
 @click.argument("out")
-@click.option("--manipulations", multiple=True, callback=_names, metavar="A,B", help="E.g. NeuralTextures (default: all found).")
-@click.option("--qualities", multiple=True, callback=_names, metavar="Q,Q", help="Of raw,c23,c40 (default: all three).")
+@_names("--manipulations", "E.g. NeuralTextures (default: all found).")
+@_names("--qualities", "Of raw,c23,c40 (default: all three).")
 @_number("--frames", "Frames sampled from each video (default: 64).")
 @_number("--size", "Edge of a crop in pixels (default: 128).", "PIXELS")
 @_number("--seed", "Seed of frames and of split (default: 0).")
@@ -97,7 +97,7 @@ def generate(root: str, **options) -> bool:
 @_number("--search", "Shrink larger frames for the search (default: 480).", "PIXELS")
 @click.option("--splits", metavar="FOLDER", help="train.json, val.json, test.json of FF++ (default: seeded).")
 @_number("--workers", "Local processes (default: one per core).")
-@SCHEDULER
+@_scheduler
 def prepare(root: str, out: str, **options) -> bool:
     """Cut aligned face crops from the FF++ tree ROOT into OUT, with a manifest. Interrupted runs go on."""
     from addlib import faceforensics
@@ -129,7 +129,7 @@ def verify(out: str, **options) -> bool:
 @commands.command()
 @click.argument("grid")
 @_number("--workers", "Trainings at once (default: one per GPU, or per core).")
-@SCHEDULER
+@_scheduler
 @_number("--limit", "At most so many trainings (default: all).")
 @click.option("--stale", is_flag=True, help="Train again what other code than today's gave.")
 @click.option("--force", is_flag=True, help="Train again what has a row.")
@@ -142,7 +142,7 @@ def sweep(grid: str, **options) -> bool:
 
 @commands.command()
 @click.argument("clips", nargs=-1, required=True, metavar="CLIP...")
-@click.option("--weights", required=True, metavar="FILE", help="Of a training: data/runs/NAME/weights.safetensors, or NAME.")
+@click.option("--weights", required=True, metavar="FILE", help="data/runs/NAME/weights.safetensors, or NAME alone.")
 @_number("--frames", "Frames to look at, evenly spread (default: 64).")
 @_number("--shift", "Pixels that training took off the crops (default: as the weights say).")
 @click.option("--threshold", type=float, default=0.5, show_default=True, help="Fake above this probability.")
@@ -155,46 +155,30 @@ def predict(clips, weights, threshold, csv, plot, **options) -> bool:
     from addlib import judge
     from addlib.detectors import read_detector
 
-    detector, about = read_detector(_weights_file(weights))
-    known = ", ".join(f"{name} {about[name]}" for name in ("manipulation", "quality", "distiller") if name in about)
-    print(f"{detector.name}, trained on: {known or 'the file does not say what'}")
-    print("A verdict holds for videos like those: same manipulation, compression, kind of people. It is no evidence about others.")
-    if options["shift"] is None and (shift := judge.shift_of(about)) is None:
-        print(f"The weights do not say how many pixels training took off the crops (recipe {about.get('recipe')}): --shift, here 0.")
-    else:
-        options["shift"] = shift if options["shift"] is None else options["shift"]
-    found, complete = {}, True
+    detector, about = read_detector(judge.weights_file(weights))
+    known = [f"{name} {about[name]}" for name in ("manipulation", "quality", "distiller") if name in about]
+    print(f"{detector.name}, trained on: {', '.join(known) or 'the file does not say what'}")
+    print(
+        "It judges what is like that: manipulation, compression, kind of people. About other videos it is no evidence."
+    )
+    if options["shift"] is None:
+        options["shift"] = judge.shift_of(about)
+    if options["shift"] is None:
+        print(
+            f"How many pixels training took off the crops is not known (recipe {about.get('recipe')}): 0, or give --shift."
+        )
+    found = {}
     for clip in clips:
         try:
             found[clip] = judge.judge(clip, detector, **_given(options))
+            print(f"{clip}: {found[clip].verdict(threshold)}", flush=True)
         except (OSError, ValueError) as error:
-            _say(f"error: {error}", 1)
-            complete = False
-            continue
-        print(f"{clip}: {found[clip].verdict(threshold)}", flush=True)
-        complete &= found[clip].faces > 0
+            _say(f"error: {_told(error)}", 1)
     if csv and found:
         pd.concat([one.frames.assign(clip=clip) for clip, one in found.items()]).to_csv(csv, index=False)
     if plot and found:
         judge.plot(found).savefig(plot, dpi=150)
-    return complete
-
-
-def _weights_file(name: str) -> Path:
-    """The file of weights that is meant by a path, or by the name of a training in data/runs."""
-    from addlib.files import project_root
-
-    try:
-        runs = project_root() / "data" / "runs"
-    except FileNotFoundError:
-        runs = Path("data/runs")
-    for path in (Path(name), Path(name, "weights.safetensors"), runs / name / "weights.safetensors"):
-        if path.is_file():
-            return path
-    kept = sorted(path.parent.name for path in runs.glob("*/weights.safetensors"))
-    if not kept:
-        raise FileNotFoundError(f"no weights at {name}, and none in {runs}: train first (chapter 7, or 'addlib sweep table2')")
-    raise FileNotFoundError("\n  ".join([f"no weights at {name}; in {runs} there are", *kept]))
+    return len(found) == len(set(clips)) and all(one.faces for one in found.values())
 
 
 if __name__ == "__main__":

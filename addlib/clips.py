@@ -95,8 +95,12 @@ def read_picture(file: Path, *, decode: bool = True) -> np.ndarray | tuple[int, 
             (width, height), count = image.size, getattr(image, "n_frames", 1)
             if height * width > video.MAX_PIXELS:
                 raise VideoError(f"{file} announces {width}×{height} pixels; at most {video.MAX_PIXELS} are read")
-            if count > 1 and image.format != "MPO":  # in a camera's MPO the first is the picture, the others are previews
-                raise VideoError(f"{file} holds {count} pictures; save each as a file of its own, 0000.png, 0001.png, …")
+            if (
+                count > 1 and image.format != "MPO"
+            ):  # in a camera's MPO the first is the picture, the others are previews
+                raise VideoError(
+                    f"{file} holds {count} pictures; save each as a file of its own, 0000.png, 0001.png, …"
+                )
             orientation = Orientation.of_exif(image.getexif().get(EXIF_ORIENTATION))
             if not decode:
                 return orientation.size(height, width)

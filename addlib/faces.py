@@ -5,6 +5,8 @@ from functools import cache
 import cv2
 import numpy as np
 
+Box = tuple[int, int, int, int]  # left, top, right, bottom
+
 
 @cache
 def _detector():
@@ -13,25 +15,31 @@ def _detector():
     return dlib.get_frontal_face_detector()
 
 
-def largest_face(frame, *, upsample=0, search=None):
+def largest_face(frame: np.ndarray, *, upsample: int = 0, search: int | None = None) -> Box | None:
     """Box of the largest face that dlib's frontal detector finds, or None.
 
-    frame, upsample, search, raises: see ``all_faces``.
-    Returns (left, top, right, bottom), integer pixels, right and bottom exclusive; it may reach over the frame's edge.
+    Args, and what is raised: as for ``all_faces``. The box may reach over the frame's edge.
     """
     return next(iter(all_faces(frame, upsample=upsample, search=search)), None)
 
 
-def all_faces(frame, *, upsample=0, search=None):
+def all_faces(frame: np.ndarray, *, upsample: int = 0, search: int | None = None) -> list[Box]:
     """Boxes of the faces that dlib's frontal detector finds, the largest first.
 
-    frame: (H, W, 3) uint8 RGB. upsample: how often the frame is doubled before the search; 0 finds faces of about 80 pixels
-    and more, 1 of 40 and more at four times the cost.
-    search: frames whose shorter side is longer than this many pixels are searched on a luminance copy of that size (doubled
-    ``upsample`` times), since a face fills about the same share of a frame however many pixels it has; None: never.
-    Returns a list of (left, top, right, bottom), integer pixels of the frame.
-    Raises ValueError for another type or shape, or a negative upsample.
     Source: King, "Dlib-ml: a machine learning toolkit", JMLR 10, 2009; the paper keeps the largest face as well.
+
+    Args:
+        frame: (H, W, 3) uint8 RGB.
+        upsample: how often the frame is doubled before the search; 0 finds faces of about 80 pixels and more, 1 of 40 and
+            more at four times the cost.
+        search: frames whose shorter side is longer than this many pixels are searched on a luminance copy of that size
+            (doubled ``upsample`` times), since a face fills about the same share of a frame however many pixels it has; None: never.
+
+    Returns:
+        (left, top, right, bottom) in pixels of the frame, right and bottom exclusive.
+
+    Raises:
+        ValueError: another type or shape, or a negative upsample.
     """
     frame = np.asarray(frame)
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
@@ -50,11 +58,17 @@ def all_faces(frame, *, upsample=0, search=None):
     return boxes if factor == 1.0 else [tuple(round(edge / factor) for edge in box) for box in boxes]
 
 
-def square(box, frame_size, scale=1.3):
+def square(box: Box, frame_size: tuple[int, int], scale: float = 1.3) -> tuple[int, int, int]:
     """The square round a box: its longer side times ``scale``, same centre, moved inside the frame and clipped to it.
 
-    box: (left, top, right, bottom). frame_size: (height, width). Returns (left, top, side) in integer pixels.
     Source of the factor 1.3: the FaceForensics++ detector of Roessler et al., ICCV 2019.
+
+    Args:
+        box: (left, top, right, bottom).
+        frame_size: (height, width).
+
+    Returns:
+        (left, top, side) in pixels.
     """
     left, top, right, bottom = box
     if right <= left or bottom <= top:
@@ -66,12 +80,16 @@ def square(box, frame_size, scale=1.3):
     return x, y, side
 
 
-def crop(frame, box, size=128, scale=1.3):
-    """Square crop round a face, resized.
+def crop(frame: np.ndarray, box: Box, size: int = 128, scale: float = 1.3) -> np.ndarray:
+    """Square crop round a face, resized: (size, size, 3) uint8.
 
-    frame: (H, W, 3) uint8. box: (left, top, right, bottom) as ``largest_face`` gives it. size: side of the result in pixels.
-    scale: side of the square in lengths of the box. Returns (size, size, 3) uint8.
     The same box on frames of the same size gives the same pixels' surroundings: that keeps raw, c23 and c40 aligned.
+
+    Args:
+        frame: (H, W, 3) uint8.
+        box: as ``largest_face`` gives it.
+        size: side of the result in pixels.
+        scale: side of the square in lengths of the box.
     """
     x, y, side = square(box, frame.shape[:2], scale)
     cut = np.ascontiguousarray(frame[y : y + side, x : x + side])

@@ -8,7 +8,7 @@ QUALITY_ORDER = ("raw", "c23", "c40")
 DPI = 90  # seven inches fill the column of a page
 
 
-def theme():
+def theme() -> dict[str, tuple]:
     """Set seaborn's theme for a chapter: readable at the width of a page, colour-blind safe. Returns the palette by quality.
 
     In a notebook figures are drawn with twice the pixels that they are shown with, so that they are sharp on any screen.
@@ -20,13 +20,8 @@ def theme():
         context="notebook",
         style="whitegrid",
         palette="colorblind",
-        rc={
-            "figure.dpi": DPI,
-            "savefig.dpi": DPI,
-            "figure.constrained_layout.use": True,
-            "axes.titlesize": 11,
-            "figure.facecolor": "white",
-        },
+        rc={"figure.dpi": DPI, "savefig.dpi": DPI, "figure.constrained_layout.use": True, "axes.titlesize": 11}
+        | {"figure.facecolor": "white"},
     )
     mpl.rcParams["image.interpolation"] = "nearest"
     # Outside a kernel there is no IPython, and nothing that shows a figure by itself.
@@ -41,9 +36,14 @@ def theme():
 def image_grid(images, *, rows=None, columns=None, side=1.5, cmap=None, vmin=None, vmax=None):
     """Draw a grid of pictures with names along its edges.
 
-    images: list of rows, each a list of (H, W, 3) uint8 or (H, W) float arrays; None leaves a place empty.
-    rows, columns: names. side: of a picture in inches. cmap, vmin, vmax: for the (H, W) ones.
-    Returns the figure and the array of its axes.
+    Args:
+        images: list of rows, each a list of (H, W, 3) uint8 or (H, W) float arrays; None leaves a place empty.
+        rows, columns: names.
+        side: of a picture in inches.
+        cmap, vmin, vmax: for the (H, W) ones.
+
+    Returns:
+        The figure and the array of its axes.
     """
     import matplotlib.pyplot as plt
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +32,7 @@ class Judgement(NamedTuple):
 
     def verdict(self, threshold: float = 0.5) -> str:
         """One line: fake or real, by which threshold and how many faces, and what was left out."""
-        answer = "not judged"
+        answer = "not judged: no frontal face was found"
         if self.faces:
             answer = f"{'fake' if self.probability > threshold else 'real'}, probability of fake {self.probability:.3f}"
             answer += f" (threshold {threshold:g})"
@@ -86,6 +87,24 @@ def judge(
     table["probability"] = np.nan
     table.loc[table["people"] > 0, "probability"] = _probabilities(shown, detector, shift)
     return Judgement(table, float(table["probability"].mean()), len(shown), shown)
+
+
+def weights_file(name: str | Path) -> Path:
+    """The file of weights meant by a path, or by the name of a training in data/runs; FileNotFoundError lists those there."""
+    from addlib.files import project_root
+
+    runs = Path("data/runs")
+    with contextlib.suppress(FileNotFoundError):
+        runs = project_root() / runs
+    for path in (Path(name), Path(name, "weights.safetensors"), runs / name / "weights.safetensors"):
+        if path.is_file():
+            return path
+    kept = sorted(path.parent.name for path in runs.glob("*/weights.safetensors"))
+    if not kept:
+        raise FileNotFoundError(
+            f"no weights at {name}, and none in {runs}: train first (chapter 7, 'addlib sweep table2')"
+        )
+    raise FileNotFoundError("\n  ".join([f"no weights at {name}; in {runs} there are", *kept]))
 
 
 def shift_of(about: Mapping) -> int | None:

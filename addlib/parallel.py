@@ -170,14 +170,15 @@ def _progress(total: int | None, describe: str | None) -> Iterator[Callable[[], 
         with tqdm(total=total, desc=describe) as bar:
             yield bar.update
         return
-    begin, told, count = time.monotonic(), None, 0
+    begin, first, told, count = time.monotonic(), None, None, 0
 
     def done() -> None:
-        nonlocal told, count
+        nonlocal first, told, count
         count, now = count + 1, time.monotonic()
-        if now - (told or begin) > (NEXT_LINE if told else FIRST_LINE) or (told and count == total):
+        first = first or now  # the first job holds the start of the processes, which says nothing of the others
+        if count > 1 and (now - (told or begin) > (NEXT_LINE if told else FIRST_LINE) or (told and count == total)):
             told = now
-            rest = f", about {(total - count) * (now - begin) / count:.0f} s left" if total and count < total else ""
+            rest = f", about {(total - count) * (now - first) / (count - 1):.0f} s left" if total and count < total else ""
             print(f"{describe}: {count} of {total or '?'}, {now - begin:.0f} s{rest}", file=sys.stderr, flush=True)
 
     yield done

@@ -1,19 +1,25 @@
 """Power spectra of images: how much of them varies how fast."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
-def luminance(image):
+def luminance(image: np.ndarray) -> np.ndarray:
     """Luma of RGB values (…, 3), ITU-R BT.601 weights, as float64 of the same scale; (…,)."""
     return np.asarray(image, np.float64) @ np.array([0.299, 0.587, 0.114])
 
 
-def power_spectrum(images, *, window=True):
+def power_spectrum(images: np.ndarray, *, window: bool = True) -> np.ndarray:
     """Squared modulus of the two-dimensional DFT of each image, zero frequency at [0, 0].
 
-    images: (…, H, W), real. window: take away the mean and fade to the borders (Hann), so that the jump between opposite
-    borders, which the DFT sees as an edge, does not leak into every frequency.
-    Returns (…, H, W) in units of intensity squared, scaled such that white noise of variance v has power v everywhere.
+    Args:
+        images: (…, H, W), real.
+        window: take away the mean and fade to the borders (Hann), so that the jump between opposite borders, which the DFT
+            sees as an edge, does not leak into every frequency.
+
+    Returns:
+        (…, H, W) in units of intensity squared, scaled such that white noise of variance v has power v everywhere.
     """
     images = np.asarray(images, np.float64)
     height, width = images.shape[-2:]
@@ -24,16 +30,23 @@ def power_spectrum(images, *, window=True):
     return np.abs(np.fft.fft2(images * weight)) ** 2 / (weight**2).sum()
 
 
-def frequency_radius(height, width):
+def frequency_radius(height: int, width: int) -> np.ndarray:
     """Distance of each DFT coefficient from zero frequency in cycles per pixel; (height, width), at most √½."""
     return np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :])
 
 
-def radial_profile(power, edges):
+def radial_profile(power: np.ndarray, edges: Sequence[float]) -> np.ndarray:
     """Mean of a spectrum over rings.
 
-    power: (…, H, W), zero frequency at [0, 0]. edges: increasing, in cycles per pixel; ring i is edges[i] ≤ f < edges[i + 1].
-    Returns (…, len(edges) - 1). Raises ValueError for edges that do not increase or a ring that holds no coefficient.
+    Args:
+        power: (…, H, W), zero frequency at [0, 0].
+        edges: increasing, in cycles per pixel; ring i is edges[i] ≤ f < edges[i + 1].
+
+    Returns:
+        (…, len(edges) - 1).
+
+    Raises:
+        ValueError: edges do not increase, or a ring holds no coefficient.
     """
     power, edges = np.asarray(power), np.asarray(edges, float)
     if edges.ndim != 1 or len(edges) < 2 or (np.diff(edges) <= 0).any():
@@ -43,28 +56,31 @@ def radial_profile(power, edges):
     counts = np.bincount(ring[inside], minlength=len(edges) - 1)
     if (counts == 0).any():
         empty = int(np.argmin(counts))
-        raise ValueError(
-            f"no coefficient of a {power.shape[-2]}×{power.shape[-1]} spectrum lies from {edges[empty]:g} to {edges[empty + 1]:g}; take wider rings"
-        )
+        ring, shape = f"from {edges[empty]:g} to {edges[empty + 1]:g}", f"{power.shape[-2]}×{power.shape[-1]}"
+        raise ValueError(f"no coefficient of a {shape} spectrum lies {ring}; take wider rings")
     flat = power.reshape(-1, ring.size)[:, inside]
     sums = np.stack([np.bincount(ring[inside], row, len(edges) - 1) for row in flat])
     return (sums / counts).reshape(*power.shape[:-2], len(edges) - 1)
 
 
-def retained(reference, received, edges):
+def retained(reference: np.ndarray, received: np.ndarray, edges: Sequence[float]) -> np.ndarray:
     """Share of a signal that is still in what was received, ring by ring.
 
-    reference, received: (…, H, W), real; leading axes are added up. edges: as for ``radial_profile``.
-    Returns (len(edges) - 1,): the factor that, times the reference, comes nearest to the received in each ring, that is
-    ``Σ Re(R·conj(S)) / Σ |S|²`` with the windowed DFTs S of the reference and R of the received. 1 where nothing is lost, 0 where
-    nothing of it is left, whatever else has come instead.
-    Raises ValueError if the shapes differ.
+    Args:
+        reference, received: (…, H, W), real; leading axes are added up.
+        edges: as for ``radial_profile``.
+
+    Returns:
+        (len(edges) - 1,): the factor that, times the reference, comes nearest to the received in each ring, that is
+        ``Σ Re(R·conj(S)) / Σ |S|²`` with the windowed DFTs S of the reference and R of the received. 1 where nothing is lost,
+        0 where nothing of it is left, whatever else has come instead.
+
+    Raises:
+        ValueError: the shapes differ.
     """
     reference, received = np.asarray(reference, np.float64), np.asarray(received, np.float64)
     if reference.shape != received.shape:
-        raise ValueError(
-            f"reference is {reference.shape} and received {received.shape}; expected the same frames twice"
-        )
+        raise ValueError(f"reference is {reference.shape}, received {received.shape}; expected the same frames twice")
     # Polarisation: Re(R·conj(S)) = (|R + S|² - |R - S|²) / 4, so that the one function above serves.
     cross = (power_spectrum(received + reference) - power_spectrum(received - reference)) / 4
     both = np.stack(

@@ -169,7 +169,9 @@ class Picture:
             frame = self._frame.reformat(width=width, height=height, format="rgb24", threads=1, **options)
             return self._orientation.apply(frame.to_ndarray())
         except (av.FFmpegError, OSError) as error:
-            raise VideoError(f"{self._path}: colours of kind {self._frame.colorspace} are not read; {CONVERT}") from error
+            raise VideoError(
+                f"{self._path}: colours of kind {self._frame.colorspace} are not read; {CONVERT}"
+            ) from error
 
 
 def thumbnail_size(size: tuple[int, int], side: int) -> tuple[int, int]:
@@ -233,17 +235,25 @@ def opened(path: str | Path) -> Iterator[tuple]:
             yield container, stream
     except (av.FFmpegError, UnicodeDecodeError) as error:
         reason = f"{getattr(error, 'strerror', None) or error}; {AGAIN}"
-        if stream is None and isinstance(error, av.ArgumentError):  # FFmpeg's answer to a container that is not on the list
-            reason = f"no kind of video that is read here (MP4, MOV, MKV, WebM, AVI, …); if it plays elsewhere, {CONVERT}"
+        if stream is None and isinstance(
+            error, av.ArgumentError
+        ):  # FFmpeg's answer to a container that is not on the list
+            reason = (
+                f"no kind of video that is read here (MP4, MOV, MKV, WebM, AVI, …); if it plays elsewhere, {CONVERT}"
+            )
         raise VideoError(f"{path} ({path.stat().st_size} bytes) cannot be decoded: {reason}") from error
 
 
 def _film(path, container):
     """The default video stream of a container, else the largest; a cover picture is none."""
-    films = [stream for stream in container.streams.video if not stream.disposition & av.stream.Disposition.attached_pic]
+    films = [
+        stream for stream in container.streams.video if not stream.disposition & av.stream.Disposition.attached_pic
+    ]
     if not films:
         found = [stream.type for stream in container.streams]
-        raise VideoError(f"{path} holds no video stream{' but a cover picture' if 'video' in found else ''} (it has {found})")
+        raise VideoError(
+            f"{path} holds no video stream{' but a cover picture' if 'video' in found else ''} (it has {found})"
+        )
     films = [stream for stream in films if stream.codec_context is not None]
     if not films:
         raise VideoError(f"{path} is in a codec that nothing here reads; {CONVERT}")
@@ -302,9 +312,7 @@ def encode(container, encoder: str, frames, fps: float, pixel_format: str, optio
         if stream is None:
             size = frame.shape[:2]
             if pixel_format == "yuv420p" and (size[0] % 2 or size[1] % 2):
-                raise ValueError(
-                    f"frames are {size}; yuv420p needs even sides: crop one row or column, or use yuv444p"
-                )
+                raise ValueError(f"frames are {size}; yuv420p needs even sides: crop one row or column, or use yuv444p")
             stream = container.add_stream(encoder, rate=Fraction(fps).limit_denominator(1001))
             stream.height, stream.width = size
             stream.pix_fmt, stream.options = pixel_format, options

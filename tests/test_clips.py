@@ -25,7 +25,9 @@ def frames(clip):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize(("name", "options"), [("a.png", {}), ("a.webp", {"lossless": True}), ("a.jpg", {"quality": 90})])
+@pytest.mark.parametrize(
+    ("name", "options"), [("a.png", {}), ("a.webp", {"lossless": True}), ("a.jpg", {"quality": 90})]
+)
 def test_a_picture_is_turned_as_its_exif_data_say(tmp_path, name, options, orientation):
     path = save(tmp_path / name, orientation=orientation, **options)
     expected = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))

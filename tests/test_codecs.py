@@ -1,16 +1,10 @@
-import json
-import shutil
-
 import av
 import numpy as np
 import pytest
-import torch
 
-from addlib import spectra
-from addlib.faceforensics import FacePairs, conditions, recoded
-from addlib.faceforensics.conditions import CONDITIONS, missing, parse, payload, recode
-from addlib.faceforensics.recoded import RecodedPairs, recoded_crops
-from addlib.video import read_frames, write_video
+from addlib import codecs, miniforensics, spectra
+from addlib.codecs import CONDITIONS, missing, parse, payload, recode
+from addlib.video import VideoError, write_video
 
 LACKING = missing()
 each_condition = pytest.mark.parametrize(
@@ -19,6 +13,15 @@ each_condition = pytest.mark.parametrize(
 )
 # One of each kind that is neither H.264 nor written by OpenCV.
 OTHERS = [c for c in ("h265 30", "vp9 45", "av1 45") if c not in missing([c])]
+
+
+@pytest.fixture(scope="module")
+def walk():
+    """Twelve frames (224, 224, 3) of a synthetic face that moves three pixels a frame, with a little noise."""
+    still = miniforensics.render_video(3, 0, 1, 1)["original"][0]
+    rng = np.random.default_rng(0)
+    moved = [np.roll(still, 3 * step - 18, axis=1).astype(int) for step in range(12)]
+    return [np.clip(frame + rng.integers(-2, 3, frame.shape), 0, 255).astype(np.uint8) for frame in moved]
 
 
 def error(one, other):
@@ -136,15 +139,13 @@ def test_bad_frames_are_named(condition, walk):
         recode([walk[0], walk[0][:100]], condition)
 
 
-def test_missing_encoders_are_listed_and_named(monkeypatch, walk, tree, prepared, tmp_path):
-    monkeypatch.setitem(conditions.CODECS, "av1", conditions.Codec("libnothing", 63))
+def test_missing_encoders_are_listed_and_named(monkeypatch, walk):
+    monkeypatch.setitem(codecs.CODECS, "av1", codecs.Codec("libnothing", 63))
     lacking = missing(["h264 23", "av1 38", "half > av1 63"])
     assert list(lacking) == ["av1 38", "half > av1 63"]
     assert "libnothing" in lacking["av1 38"]
     with pytest.raises(ValueError, match="libnothing"):
         recode(walk, "av1 38")
-    with pytest.raises(ValueError, match="libnothing"):
-        RecodedPairs(tree, prepared, "FaceSwap", "test", "av1 38", cache=tmp_path)
 
 
 def test_payload_leaves_the_encoders_remark_out(tmp_path, walk):
@@ -159,107 +160,6 @@ def test_payload_leaves_the_encoders_remark_out(tmp_path, walk):
     remark = sum(size for kind, size in units if kind == 6)
     assert remark > 500
     assert payload(tmp_path / "a.mp4") == sum(map(len, packets)) - remark
-
-
-@pytest.mark.parametrize(("condition", "quality"), [("h264 0", "raw"), ("h264 23", "c23"), ("h264 40", "c40")])
-def test_the_qualities_of_the_data_are_found_again(condition, quality, tree, prepared, tmp_path):
-    """Other functions cut and encoded those crops: the same boxes, the same frames, the same encoder settings, bit for bit."""
-    data = FacePairs(prepared, "NeuralTextures", quality, "train")
-    pairs = RecodedPairs(tree, prepared, "NeuralTextures", "train", condition, cache=tmp_path)
-    own = RecodedPairs(tree, prepared, "NeuralTextures", "train", quality)
-    expected = data.arrays()
-    for index in range(len(data)):
-        raw, seen, label = pairs[index]
-        assert torch.equal(raw, expected[0][index]) and torch.equal(seen, expected[1][index])
-        assert label == expected[2][index] and torch.equal(own[index][1], seen)
-    assert list(pairs.videos) == list(data.videos) and list(pairs.frames) == list(data.frames)
-    assert own.kbits == pytest.approx(pairs.kbits, rel=0.01)
-
-
-def test_crops_are_kept_and_what_is_missing_or_damaged_is_made_again(tree, prepared, tmp_path, monkeypatch):
-    def make():
-        return RecodedPairs(tree, prepared, "FaceSwap", "test", "jpeg 30", cache=tmp_path)
-
-    first, encoded = make(), []
-    files = sorted(tmp_path.rglob("*.npz"))
-    assert len(files) == len(set(first.videos)) and not list(tmp_path.rglob("*.part"))
-    real = conditions.recode
-    monkeypatch.setattr(conditions, "recode", lambda *a, **k: encoded.append(a[1]) or real(*a, **k))
-    make()
-    assert encoded == []
-    files[0].unlink()
-    files[1].write_bytes(files[1].read_bytes()[:1000])
-    again = make()
-    assert encoded == ["jpeg 30"] * 2
-    assert torch.equal(again._sides[1], first._sides[1]) and again.kbits == first.kbits
-
-
-def test_another_recipe_another_folder(tree, prepared, tmp_path, monkeypatch):
-    names = {recoded._folder(condition) for condition in CONDITIONS}
-    assert len(names) == len(CONDITIONS) and all(
-        set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") for name in names
-    )
-    before = recoded._folder("vp9 40")
-    monkeypatch.setitem(conditions.CODECS, "vp9", conditions.Codec("libvpx-vp9", 63, {"cpu-used": "5"}))
-    assert recoded._folder("vp9 40") != before
-
-
-def test_some_videos(tree, prepared, tmp_path):
-    data = FacePairs(prepared, "FaceSwap", "c40", "train")
-    some = [data.videos[-1], data.videos[0]]
-    pairs = RecodedPairs(tree, prepared, "FaceSwap", "train", "webp 30", videos=some, cache=tmp_path)
-    assert list(dict.fromkeys(pairs.videos)) == some[::-1], "the order is that of the split"
-    assert len(pairs) == 4 and pairs.labels.tolist() == [0, 0, 1, 1] and len(list(tmp_path.rglob("*.npz"))) == 2
-    ((_, _, labels),) = pairs.batches(4, shuffle=False)
-    assert labels.tolist() == [0, 0, 1, 1]
-    with pytest.raises(ValueError, match="no videos"):
-        RecodedPairs(tree, prepared, "FaceSwap", "train", "webp 30", videos=["original/999"], cache=tmp_path)
-
-
-def test_processes_give_the_same(tree, prepared, tmp_path):
-    one, two = (
-        RecodedPairs(tree, prepared, "FaceSwap", "val", "h264 30", cache=tmp_path / str(n), workers=n) for n in (1, 2)
-    )
-    assert torch.equal(one._sides[1], two._sides[1]) and one.kbits == two.kbits
-
-
-def test_a_detector_takes_them(tree, prepared, tmp_path):
-    from addlib.detectors import create_detector
-    from addlib.training import predict
-
-    pairs = RecodedPairs(tree, prepared, "Face2Face", "test", "h264 45", cache=tmp_path)
-    answers = predict(create_detector("resnet18_narrow"), pairs, "mini")
-    assert len(answers.probabilities) == len(pairs) and answers.videos == list(pairs.videos)
-
-
-def test_another_tree_is_refused(tree, prepared, tmp_path):
-    shutil.copytree(prepared, tmp_path / "out")
-    data = FacePairs(prepared, "FaceSwap", "raw", "test")
-    kind, name = data.videos[0].split("/")
-    path = tmp_path / "out" / "crops" / kind / "raw" / f"{name}.npy"
-    crops = np.load(path)
-    crops[0, 0, 0, 0] ^= 1
-    np.save(path, crops)
-    with pytest.raises(ValueError, match="other crops"):
-        RecodedPairs(
-            tree, tmp_path / "out", "FaceSwap", "test", "h264 30", videos=data.videos[:1], cache=tmp_path / "a"
-        )
-    (tmp_path / "out" / "records" / kind / f"{name}.json").unlink()
-    with pytest.raises(FileNotFoundError, match="prepare"):
-        RecodedPairs(
-            tree, tmp_path / "out", "FaceSwap", "test", "h264 30", videos=data.videos[:1], cache=tmp_path / "a"
-        )
-    with pytest.raises(FileNotFoundError, match="FaceForensics"):
-        RecodedPairs(tmp_path, prepared, "FaceSwap", "test", "h264 30", cache=tmp_path / "a")
-
-
-def test_boxes_are_found_once(tree, prepared, tmp_path, monkeypatch):
-    item = next(item for item in recoded.discover(tree, ["FaceSwap"]) if item.label)
-    ((crops, _),) = recoded_crops([item], prepared, "jpeg 75", cache=tmp_path)
-    (path,) = tmp_path.rglob("*.json")
-    boxes = json.loads(path.read_text())
-    assert len(boxes) == len(crops) == 2 and [int(n) for n in boxes] == sorted(int(n) for n in boxes)
-    monkeypatch.setattr(recoded, "find_faces", None)
-    recoded_crops([item], prepared, "jpeg 30", cache=tmp_path)
-    frames = list(read_frames(item.files["raw"]))
-    assert all(0 <= int(number) < len(frames) for number in boxes)
+    (tmp_path / "text.mp4").write_text("not a video")
+    with pytest.raises(VideoError):
+        payload(tmp_path / "text.mp4")

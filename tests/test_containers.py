@@ -66,7 +66,9 @@ def test_orientation(tmp_path, turn):
     assert picture.thumbnail(16).shape == ((16, 11) if a == 0 else (11, 16)) and picture.size == when.size
 
 
-@pytest.mark.parametrize(("ratio", "size"), [("2", (48, 128)), ("1/2", (96, 64)), ("16/15", (48, 68)), ("4319/4320", (48, 64))])
+@pytest.mark.parametrize(
+    ("ratio", "size"), [("2", (48, 128)), ("1/2", (96, 64)), ("16/15", (48, 68)), ("4319/4320", (48, 64))]
+)
 def test_pixels_that_are_not_square(tmp_path, ratio, size):
     frames = [np.full((48, 64, 3), 90, np.uint8)] * 2
     path = film(tmp_path / "a.mp4", frames, sample_aspect_ratio=Fraction(ratio))
@@ -74,7 +76,12 @@ def test_pixels_that_are_not_square(tmp_path, ratio, size):
 
 
 def test_turned_pixels_that_are_not_square(tmp_path):
-    path = film(tmp_path / "a.mp4", [SOME] * 2, sample_aspect_ratio=Fraction(2), matrix=[0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30])
+    path = film(
+        tmp_path / "a.mp4",
+        [SOME] * 2,
+        sample_aspect_ratio=Fraction(2),
+        matrix=[0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30],
+    )
     assert timeline(path).size == next(read_frames(path)).shape[:2] == (96, 32)
 
 
@@ -113,7 +120,9 @@ def test_the_default_of_several_films_is_read(tmp_path):
             stream.pix_fmt = "yuv420p"
         streams[1].disposition, streams[0].disposition = av.stream.Disposition.default, 0
         for stream in streams:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((stream.height, stream.width, 3), 9, np.uint8))))
+            container.mux(
+                stream.encode(av.VideoFrame.from_ndarray(np.full((stream.height, stream.width, 3), 9, np.uint8)))
+            )
         for stream in streams:
             container.mux(stream.encode(None))
     assert timeline(tmp_path / "a.mkv").size == next(read_frames(tmp_path / "a.mkv")).shape[:2] == (32, 32)
@@ -129,17 +138,26 @@ def yuv(matrix, full):
     r, g, b = FLAT.astype(float).T / 255
     luma = red * r + (1 - red - blue) * g + blue * b
     chroma = (b - luma) / (2 - 2 * blue), (r - luma) / (2 - 2 * red)
-    planes = [255 * luma, *(128 + 255 * c for c in chroma)] if full else [16 + 219 * luma, *(128 + 224 * c for c in chroma)]
+    planes = (
+        [255 * luma, *(128 + 255 * c for c in chroma)] if full else [16 + 219 * luma, *(128 + 224 * c for c in chroma)]
+    )
     planes = [np.repeat(np.round(p).astype(np.uint8), 32)[:, None].repeat(64, 1) for p in planes]
     return av.VideoFrame.from_ndarray(np.stack(planes), format="yuv444p")
 
 
-@pytest.mark.parametrize(("matrix", "full"), [(1, False), (1, True), (5, False), (5, True), (9, False), (2, False), (2, True)])
+@pytest.mark.parametrize(
+    ("matrix", "full"), [(1, False), (1, True), (5, False), (5, True), (9, False), (2, False), (2, True)]
+)
 def test_colour_matrix_and_range_are_those_of_the_stream(tmp_path, matrix, full):
     frame = yuv(5 if matrix == 2 else matrix, full)  # 2: the file does not say; BT.601 then
     frame.colorspace, frame.color_range = matrix, 2 if full else 1
     path = film(
-        tmp_path / "a.mp4", [frame] * 2, pixels="yuv444p", options={"crf": "1"}, colorspace=matrix, color_range=2 if full else 1
+        tmp_path / "a.mp4",
+        [frame] * 2,
+        pixels="yuv444p",
+        options={"crf": "1"},
+        colorspace=matrix,
+        color_range=2 if full else 1,
     )
     back = next(read_frames(path))
     np.testing.assert_allclose(back[[10, 50], 30], FLAT, atol=4)
@@ -193,6 +211,6 @@ def test_a_container_that_is_not_read_is_said_with_the_remedy(tmp_path):
             read(path)
 
 
-def test_a_folder_and_a_codec_that_cannot_be_read(tmp_path):
+def test_a_folder_is_no_video(tmp_path):
     with pytest.raises(FileNotFoundError, match="which is a folder"):
         video.timeline(tmp_path)

@@ -46,16 +46,10 @@ def frame_order(total: int, manipulation: str, name: str, seed: int) -> np.ndarr
     return np.random.default_rng(int.from_bytes(digest[:8], "little")).permutation(total)
 
 
-def cut_video(
-    item: Video, qualities: Sequence[str], settings: dict, save: Callable[[str, np.ndarray], str]
-) -> Cut:
+def cut_video(item: Video, qualities: Sequence[str], settings: dict, save: Callable[[str, np.ndarray], str]) -> Cut:
     """Crops of one video in all qualities. A damaged video becomes rows with reasons; only what ``save`` raises gets through.
 
-    Args:
-        item: the video.
-        qualities: those asked for.
-        settings: of ``prepare``.
-        save: called with quality and crops, uint8 (N, size, size, 3); returns the path to put into the row.
+    ``save`` is called with quality and crops, uint8 (N, size, size, 3), and returns the path to put into the row.
     """
     rows = {quality: blank_row(item, quality, settings) for quality in qualities}
     lasting, opened, partners = True, {}, {}
@@ -151,10 +145,8 @@ def find_faces(raw: Clip, order: Sequence[int], settings: dict) -> Found:
     """As many boxes on raw as asked for, where there are.
 
     Frame numbers are tried in the given order until settings["frames"] show a face. The first so many are searched at scale
-    settings["upsample"]; if hardly any shows a face, all begins anew a scale up, settings["retry"] times at most.
-
-    Raises:
-        VideoError: for a file that breaks off or whose frames change size.
+    settings["upsample"]; if hardly any shows a face, all begins anew a scale up, settings["retry"] times at most. Raises
+    VideoError for a file that breaks off or whose frames change size.
     """
     largest = settings["upsample"] + settings["retry"]
     for upsample in range(settings["upsample"], largest + 1):
@@ -188,17 +180,9 @@ def _search(raw: Clip, wanted: set[int], found: Found, settings: dict) -> None:
 def cut_quality(
     clip: Clip, partner: dict[int, int], found: Found, size: tuple[int, int], settings: dict
 ) -> np.ndarray:
-    """Crops (N, S, S, 3) of one quality at raw's boxes, in raw's order.
+    """Crops (N, S, S, 3) of one quality at raw's boxes, in raw's order, of the frames that ``partner`` gives for raw's.
 
-    Args:
-        clip: of the quality.
-        partner: {raw frame number: the quality's}.
-        found: faces of raw.
-        size: (height, width) of raw.
-        settings: of ``prepare``.
-
-    Raises:
-        VideoError: for frames of another size, and where the pictures show another moment than raw's.
+    Raises VideoError for frames of another size, and where the pictures show another moment than raw's.
     """
     raw_number = {partner[number]: number for number in found.boxes}
     crops, thumbnails = {}, {}
@@ -217,7 +201,5 @@ def cut_quality(
 
 
 def _same_size(clip: Clip, frame: np.ndarray, size: tuple[int, int], whose: str) -> None:
-    if frame.shape[:2] != tuple(size):
-        raise VideoError(
-            f"{clip.path} has a frame of {frame.shape[:2]}, where it {whose} {tuple(size)}: the boxes do not fit"
-        )
+    if (found := frame.shape[:2]) != tuple(size):
+        raise VideoError(f"{clip.path} has a frame of {found}, where it {whose} {tuple(size)}: the boxes do not fit")

@@ -32,7 +32,6 @@ def read_manifest(out: str | Path) -> pd.DataFrame:
         raise FileNotFoundError(f"no {MANIFEST} in {out}; prepare it first: addlib prepare ROOT {out}")
     text = {name: str for name in COLUMNS if name not in ("label", "asked", "crops")}
     table = pd.read_csv(path, dtype=text, keep_default_na=False, encoding_errors="surrogateescape")
-    table = table if "note" in table else table.assign(note="")  # folders prepared before there were notes
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise ValueError(f"{path} lacks the columns {missing}; prepare the folder again")

@@ -18,11 +18,7 @@ def match(raw: VideoClip | PictureClip, other: VideoClip | PictureClip) -> tuple
 
     Two videos with as many frames are matched by number; with other counts by presentation time, to a quarter of raw's frame
     interval, from the same start or each from its own first frame. With extracted images on either side the number in the
-    name decides.
-
-    Raises:
-        VideoError: with counts and reason, where fewer than SHARE of raw's frames have a partner, or images reach beyond the
-            video that they should be of.
+    name decides. Raises VideoError where fewer than SHARE of raw's frames have a partner, or images reach beyond the video.
     """
     videos = [isinstance(clip, VideoClip) for clip in (raw, other)]
     if all(videos) and raw.total == other.total:
@@ -78,11 +74,7 @@ def other_moment(thumbnails: dict[int, np.ndarray], raw: dict[int, np.ndarray]) 
 
     A frame votes if another raw frame is nearer to it than its partner by the factor CLEARLY in squared difference. If a quarter
     of the frames do, the median of their offsets is returned (at least 1 or at most -1). In a still scene frames cannot be told
-    apart, and a shift does no harm.
-
-    Args:
-        thumbnails: {raw frame number: (h, w) uint8} of the quality's frames.
-        raw: the same of raw's, with more numbers to compare with, such as each one's neighbours.
+    apart, and a shift does no harm. Both are {raw frame number: (h, w) uint8}, raw's with each one's neighbours.
     """
     numbers = np.array(sorted(raw))
     there = np.stack([raw[number].ravel() for number in numbers.tolist()]).astype(np.float32)

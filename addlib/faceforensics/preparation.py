@@ -94,7 +94,7 @@ def prepare(
             job = (item, str(out), qualities, settings, key)
             if splitting.split_of(item.ids, assigned) is None:
                 rows += _blank_rows(job, f"identities {'_'.join(item.ids)} are in no split, or in two")
-            elif (kept := _kept(record_path(out, item), key, out)) is not None:
+            elif (kept := _kept(item.record(out), key, out)) is not None:
                 rows += kept
             else:
                 jobs.append(job)
@@ -164,7 +164,7 @@ def _prepare_video(job: tuple) -> list[dict]:
         return _blank_rows(job, reason(f"unexpected {type(error).__name__}: {error}", item))
     if cut.lasting:
         text = json.dumps({"key": key, "rows": cut.rows, "boxes": cut.boxes}, indent=1)
-        atomic_write(record_path(out, item), lambda file: file.write(text.encode()))
+        atomic_write(item.record(out), lambda file: file.write(text.encode()))
     return cut.rows
 
 
@@ -180,11 +180,6 @@ def _lost(job: tuple, error: Exception) -> list[dict]:
     return _blank_rows(
         job, f"the worker process died ({type(error).__name__}), out of memory perhaps; run again with fewer workers"
     )
-
-
-def record_path(out: Path, item: Video) -> Path:
-    """Where the settings, manifest rows and boxes of a video are kept, as JSON."""
-    return out / "records" / item.manipulation / f"{item.name}.json"
 
 
 def _kept(record: Path, key: dict, out: Path) -> list[dict] | None:

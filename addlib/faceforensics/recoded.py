@@ -79,12 +79,7 @@ class RecodedPairs(FacePairs):
 def recoded_crops(
     items: Sequence[Video], out: str | Path, condition: str, *, cache: str | Path | None = None, workers: int = 1
 ) -> list[tuple[np.ndarray, float]]:
-    """Crops (N, S, S, 3) uint8, ascending by frame, and kilobits a second of each video under a condition.
-
-    Args:
-        items: videos that ``out`` was prepared from.
-        out, condition, cache, workers: as for RecodedPairs, and so is what is raised.
-    """
+    """Crops (N, S, S, 3) uint8, ascending by frame, and kilobits a second of each video; arguments as for RecodedPairs."""
     for reason in codecs.missing([condition]).values():
         raise ValueError(f"condition {condition!r}: {reason}")
     folder = Path(out).parent / "conditions" if cache is None else Path(cache)

@@ -12,21 +12,12 @@ from .tree import Video
 
 
 def recode_video(item: Video, out: Path, condition: str) -> tuple[np.ndarray, float]:
-    """Encode a whole raw video under a condition, and cut its faces where ``prepare`` found them.
+    """Encode a whole raw video under a condition of ``addlib.codecs``, and cut its faces where ``prepare`` found them.
 
-    Args:
-        item: the video.
-        out: the folder that was prepared from it.
-        condition: of ``addlib.codecs``.
-
-    Returns:
-        Crops (N, S, S, 3) uint8, ascending by frame, and kilobits a second.
-
-    Raises:
-        FileNotFoundError: without a raw file or a record of the boxes.
-        ValueError: where raw gives other crops than ``out`` holds.
+    Returns crops (N, S, S, 3) uint8, ascending by frame, and kilobits a second. Raises FileNotFoundError without a raw file or
+    a record of the boxes in ``out``, ValueError where raw gives other crops than ``out`` holds.
     """
-    path = out / "records" / item.manipulation / f"{item.name}.json"
+    path = item.record(out)
     if not path.is_file() or "boxes" not in (record := json.loads(path.read_text())):
         raise FileNotFoundError(f"no boxes in {path}; prepare the folder again")
     if "raw" not in item.files:
@@ -45,7 +36,7 @@ def recode_video(item: Video, out: Path, condition: str) -> tuple[np.ndarray, fl
 
     seen = codecs.recode(frames(), condition, fps=frames_a_second(raw), wanted=set(boxes) - {-1})
     kept = np.load(out / "crops" / item.manipulation / "raw" / f"{item.name}.npy")
-    if not np.array_equal([originals.get(index) for index in boxes] if set(boxes) <= set(originals) else [], kept):
+    if not np.array_equal([originals[index] for index in boxes if index in originals], kept):
         raise ValueError(
             f"{item.files['raw']} gives other crops than {out} holds; name the tree that it was prepared from, or prepare it again"
         )

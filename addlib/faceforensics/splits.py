@@ -13,11 +13,7 @@ SHARES = (0.72, 0.14, 0.14)  # the paper's 720, 140 and 140 of 1,000
 
 
 def groups(names: Iterable[Sequence[str]]) -> dict[str, int]:
-    """Number the groups of identities that belong together, because a chain of videos connects them: {identity: group}.
-
-    Args:
-        names: for each video, the identities in it.
-    """
+    """Number the groups of identities that a chain of videos connects: {identity: group}. ``names``: the identities of each."""
     root: dict[str, str] = {}
 
     def find(identity: str) -> str:
@@ -109,15 +105,10 @@ def split_of(ids: Sequence[str], assigned: dict[str, str]) -> str | None:
 
 
 def check(videos: Iterable[Video], assigned: dict[str, str]) -> None:
-    """See that splits fit the videos on disk, before anything is cut.
+    """See that splits, {identity: split}, fit the videos on disk, before anything is cut.
 
-    Args:
-        videos: what ``discover`` found.
-        assigned: {identity: split}.
-
-    Raises:
-        ValueError: if the number of an identity is spelled in two ways, such as 71 and 071, on disk or in the split, or if no
-            video of a split is there.
+    Raises ValueError if the number of an identity is spelled in two ways, such as 71 and 071, on disk or in the split, or if
+    no video of a split is there.
     """
     videos = list(videos)
     for family in sorted({reals_of(video.manipulation) for video in videos}):

@@ -45,6 +45,10 @@ class Video:
         """For each quality what changes when its file is replaced, sizes and times; None where they cannot be asked."""
         return {quality: _stamp(path) for quality, path in self.files.items()}
 
+    def record(self, out: Path) -> Path:
+        """Where a prepared folder keeps the settings, manifest rows and boxes of the video, as JSON."""
+        return out / "records" / self.manipulation / f"{self.name}.json"
+
 
 def _stamp(path: Path) -> list[int] | None:
     try:
@@ -93,16 +97,13 @@ def _videos(folder: Path, qualities: Sequence[str], ignored: list[Path]) -> dict
 def discover(
     root: str | Path, manipulations: Iterable[str] | None = None, qualities: Sequence[str] = QUALITIES
 ) -> list[Video]:
-    """List the videos under ``root``, the real ones first. Files that are no videos are left out with a warning.
+    """List the videos under ``root``, the real ones first, by manipulation and name. Files that are no videos are left out with a warning.
 
     Args:
         root: folder that holds original_sequences and manipulated_sequences.
         manipulations: names of folders in manipulated_sequences; by default those of the paper's five that are there. With
             "DeepFakeDetection" (or "actors") come the real videos of the actors, with any other those of "youtube".
         qualities: out of "raw", "c23", "c40"; a folder "c0" is read as raw.
-
-    Returns:
-        Sorted by manipulation and name.
 
     Raises:
         FileNotFoundError: for a missing folder.

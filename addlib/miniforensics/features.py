@@ -14,7 +14,9 @@ def _window(skin, left, top, right, bottom):
     rows = slice(int(CENTRE[1] + top * UNIT), int(CENTRE[1] + bottom * UNIT))
     columns = slice(int(CENTRE[0] + left * UNIT), int(CENTRE[0] + right * UNIT))
     first_row, first_column = FACE[0].start, FACE[1].start
-    part = skin[rows.start - first_row : rows.stop - first_row, columns.start - first_column : columns.stop - first_column]
+    part = skin[
+        rows.start - first_row : rows.stop - first_row, columns.start - first_column : columns.stop - first_column
+    ]
     return part, X[rows, columns], Y[rows, columns]
 
 

@@ -65,7 +65,9 @@ def compose(person, pose, room, maps):
     body = cv2.warpAffine(person.body, shift, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     *body, cover = cv2.split(body)
     light, cover = np.float32(pose.ambient + 0.6 * pose.key) * pose.tint, rgb(cover)
-    frame = room * (1 - cover) + cv2.merge([part * strength for part, strength in zip(body, light, strict=True)]) * cover
+    frame = (
+        room * (1 - cover) + cv2.merge([part * strength for part, strength in zip(body, light, strict=True)]) * cover
+    )
     *head, cover = cv2.split(warp(shade_head(person, pose), maps))
     cover = rgb(np.clip(cover, 0, 1))
     return frame * (1 - cover) + cv2.merge(head) * cover

@@ -133,7 +133,9 @@ def generate(
     if unknown:
         raise ValueError(f"unknown manipulations {sorted(unknown)}; there are {list(MANIPULATIONS)}")
     if people % 2 or not 2 <= people <= 1000:
-        raise ValueError(f"people is {people}; expected an even number from 2 to 1000: pairs, and names of three digits")
+        raise ValueError(
+            f"people is {people}; expected an even number from 2 to 1000: pairs, and names of three digits"
+        )
     if frames < 1:
         raise ValueError(f"frames is {frames}; expected 1 or more")
     record = {"people": people, "frames": frames, "seed": seed, "manipulations": list(manipulations)}
@@ -161,6 +163,8 @@ def _claim(root, record, overwrite):
         for folder in ("original_sequences", "manipulated_sequences"):
             shutil.rmtree(root / folder, ignore_errors=True)
     elif root.exists() and any(root.iterdir()):
-        raise FileExistsError(f"{root} is not empty and holds no {RECORD}; choose an empty folder (nothing was deleted)")
+        raise FileExistsError(
+            f"{root} is not empty and holds no {RECORD}; choose an empty folder (nothing was deleted)"
+        )
     text = json.dumps(record, indent=1) + "\n"
     atomic_write(path, lambda file: file.write(text.encode()))

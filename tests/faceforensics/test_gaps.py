@@ -31,14 +31,6 @@ def extract(path, every=1):
     path.unlink()
 
 
-def test_c0_is_raw(walk, plant, tmp_path):
-    plant(tmp_path / "tree", walk[:4])
-    expected = prepare(tmp_path / "tree", tmp_path / "one")
-    raw = tmp_path / "tree/original_sequences/youtube/raw"
-    raw.rename(raw.with_name("c0"))
-    assert prepare(tmp_path / "tree", tmp_path / "other").equals(expected)
-
-
 @pytest.mark.parametrize("which", [("raw",), ("c40",), ("raw", "c23", "c40")])
 def test_images_give_the_crops_of_the_videos(walk, plant, tmp_path, which):
     paths = plant(tmp_path / "tree", walk[:6])
@@ -88,27 +80,24 @@ def test_dropped_frame_without_a_gap_in_time_is_refused(walk, plant, write_timed
     assert table.loc["raw", "status"] == table.loc["c40", "status"] == "ok"
 
 
-def test_duplicated_frames_at_twice_the_rate(walk, plant, write_timed, tmp_path):
-    paths = plant(tmp_path / "tree", walk)
-    write_timed(paths["000", "c40"], [walk[n // 2] for n in range(24)], range(24), crf=40, rate=50)
-    table = prepare(tmp_path / "tree", tmp_path / "out", frames=12)
-    assert (table["status"] == "ok").all()
-    assert table.loc["c40", "note"] == "12 of 12 frames aligned by presentation time"
-
-
-def test_another_frame_rate_is_listed_and_left_out(walk, plant, write_timed, tmp_path):
-    paths = plant(tmp_path / "tree", walk)
-    write_timed(paths["000", "c40"], walk[:10], range(10), rate=30)
-    table = prepare(tmp_path / "tree", tmp_path / "out")
-    assert table.loc["c40", "status"] == "failed" and "raw has 12; only" in table.loc["c40", "reason"]
-    assert table.loc["c23", "status"] == "ok"
-
-
 def test_frames_of_another_size_are_refused(walk, plant, tmp_path):
     paths = plant(tmp_path / "tree", walk[:4])
     video.write_video(paths["000", "c40"], [frame[:200] for frame in walk[:4]], 40)
     table = prepare(tmp_path / "tree", tmp_path / "out")
     assert "frame of (200, 224)" in table.loc["c40", "reason"] and table.loc["c23", "status"] == "ok"
+
+
+def test_what_is_missing_becomes_rows(walk, plant, tmp_path):
+    paths = plant(tmp_path / "tree", [*walk[4:6], np.full_like(walk[0], 90)], names=("000", "001", "002"))
+    paths["000", "c23"].unlink()
+    paths["001", "raw"].unlink()
+    table = prepare(tmp_path / "tree", tmp_path / "out", frames=3, splits={"train": [["000", "001", "002"]]})
+    told = {(row.video, quality): (row.status, row.crops, row.reason) for quality, row in zip(table.index, table.itertuples(), strict=True)}
+    short = "short", 2, "a face in 2 of 3 frames"
+    assert told["000", "c23"] == ("failed", 0, "no c23 file") and told["000", "c40"] == told["000", "raw"] == short
+    assert told["001", "raw"] == ("failed", 0, "no raw file")
+    assert told["001", "c40"] == told["001", "c23"] == ("failed", 0, "raw: no raw file")
+    assert told["002", "c23"] == told["002", "c40"] == told["002", "raw"] == short
 
 
 def small(frames, factor=0.6):
@@ -121,15 +110,6 @@ def test_small_faces_are_found_a_scale_up(walk, plant, tmp_path):
     assert (table["status"] == "ok").all() and table["note"].eq("faces found at upsample 1").all()
     table = prepare(tmp_path / "tree", tmp_path / "without", retry=0)
     assert (table["status"] == "failed").all() and table["reason"].eq("a face in 0 of 4 frames").all()
-
-
-def test_smallest_scale_that_finds_the_face_is_used(walk, plant, tmp_path, monkeypatch):
-    scales = []
-    search = faces.all_faces
-    monkeypatch.setattr(faces, "all_faces", lambda frame, **how: scales.append(how["upsample"]) or search(frame, **how))
-    plant(tmp_path / "tree", walk[4:8])
-    prepare(tmp_path / "tree", tmp_path / "out")
-    assert scales == [0] * 4, "once a frame of raw, at no larger scale"
 
 
 def test_large_frames_are_searched_small_and_cut_whole(walk, plant, tmp_path, monkeypatch):
@@ -169,20 +149,6 @@ def test_actors_need_a_split_and_are_paired_with_their_fakes(walk, tmp_path):
     assert data.labels.tolist() == [0] * 4 + [1] * 4 and set(data.videos[:4]) == {
         f"actors/{real.format(a)}" for a in (1, 2)
     }
-
-
-def test_a_pair_of_qualities_is_enough(walk, plant, tmp_path):
-    plant(tmp_path / "tree", walk[:4], qualities=("raw", "c40"))
-    table = prepare(tmp_path / "tree", tmp_path / "out", qualities=("raw", "c40"))
-    assert table.index.tolist() == ["c40", "raw"] and (table["status"] == "ok").all()
-
-
-def test_folders_prepared_before_there_were_notes_are_read(walk, plant, tmp_path):
-    plant(tmp_path / "tree", walk[:4])
-    prepare(tmp_path / "tree", tmp_path / "out")
-    table = faceforensics.read_manifest(tmp_path / "out")
-    table.drop(columns="note").to_csv(tmp_path / "out/manifest.csv", index=False)
-    assert faceforensics.read_manifest(tmp_path / "out").equals(table)
 
 
 def test_crops_cut_short_are_cut_again(walk, plant, tmp_path):

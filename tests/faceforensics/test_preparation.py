@@ -120,47 +120,6 @@ def _prepare_faceswap(tree, out):
     return out
 
 
-def test_damaged_videos_become_rows(tree, tmp_path):
-    root, out = copy_tree(tree, tmp_path / "tree"), tmp_path / "out"
-    names = sorted(path.stem for path in (root / "original_sequences/youtube/raw/videos").iterdir())
-    where = {quality: root / f"original_sequences/youtube/{quality}/videos" for quality in ("raw", "c23", "c40")}
-    (where["raw"] / f"{names[0]}.mp4").write_bytes(b"")
-    (where["c40"] / f"{names[1]}.mp4").write_text("not a video")
-    (where["c23"] / f"{names[2]}.mp4").unlink()
-    (where["raw"] / f"{names[3]}.mp4").unlink()
-    video.write_video(where["raw"] / f"{names[4]}.mp4", [np.full((64, 64, 3), 90, np.uint8)] * 3, 0)
-    frames = list(video.read_frames(where["c40"] / f"{names[5]}.mp4"))
-    video.write_video(where["c40"] / f"{names[5]}.mp4", frames[:2], 40)
-    noisy = list(video.read_frames(where["raw"] / f"{names[6]}.mp4"))
-    for quality in where:
-        video.write_video(
-            where[quality] / f"{names[6]}.mp4",
-            [noisy[0], np.full_like(noisy[1], 90), noisy[2]],
-            video.QUALITIES[quality],
-        )
-    table = (
-        faceforensics.prepare(root, out, frames=3, workers=1)
-        .query("manipulation == 'original'")
-        .set_index(["video", "quality"])
-    )
-    assert len(table) == 24
-
-    def told(index, quality):
-        row = table.loc[(names[index], quality)]
-        return row.status, row.crops, row.reason
-
-    for quality in ("raw", "c23", "c40"):
-        status, crops, reason = told(0, quality)
-        assert (status, crops) == ("failed", 0) and "0 bytes" in reason and str(tmp_path) not in reason
-        assert told(3, quality)[0] == "failed" and "no raw file" in told(3, quality)[2]
-        assert told(4, quality) == ("failed", 0, "a face in 0 of 3 frames")
-        assert told(6, quality) == ("short", 2, "a face in 2 of 3 frames")
-        assert told(7, quality)[0] == "ok"
-    assert told(1, "c40")[0] == "failed" and f"{names[1]}.mp4" in told(1, "c40")[2] and told(1, "raw")[0] == "ok"
-    assert told(2, "c23") == ("failed", 0, "no c23 file") and told(2, "c40")[0] == "ok"
-    assert told(5, "c40")[0] == "failed" and "2 frames, raw has 3" in told(5, "c40")[2]
-
-
 def test_bad_settings_are_named(tree, tmp_path):
     with pytest.raises(ValueError, match="raw must be among"):
         faceforensics.prepare(tree, tmp_path, qualities=("c23",))

@@ -83,10 +83,11 @@ def test_apply_blends_and_removes_noise():
     real, grain = np.full((SIZE, SIZE, 3), 0.5, np.float32), camera.grain(0, 0, 0)
     mask = np.ones((40, 40), np.float32)
     forgery = Forgery((50, 60, 90, 100), np.full((40, 40, 3), 0.5, np.float32), mask)
-    frame = apply(forgery, real, grain, 0.25, camera.expose)
+    exposed = camera.expose(real, grain)
+    frame = apply(forgery, exposed, real, grain, 0.25, camera.expose)
     inside, outside = frame[60:100, 50:90].astype(float).std(), frame[:50].astype(float).std()
     assert inside / outside == pytest.approx(0.25, rel=0.15)
-    np.testing.assert_array_equal(apply(None, real, grain, 0.25, camera.expose), camera.expose(real, grain))
+    np.testing.assert_array_equal(apply(None, exposed, real, grain, 0.25, camera.expose), exposed)
 
 
 def test_match_colour_moves_mean_and_spread():
