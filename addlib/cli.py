@@ -7,6 +7,7 @@ the function's own default holds.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -56,14 +57,11 @@ def _number(name, text, metavar="N"):
 
 
 def _names(name, text):
-    def split(context, parameter, value):
-        return tuple(part for parts in value for part in parts.split(",") if part)
-
-    return click.option(name, multiple=True, callback=split, metavar="A,B", help=text)
+    return click.option(name, metavar="A,B", help=text, callback=lambda *given: given[-1] and given[-1].split(","))
 
 
 def _given(options):
-    return {name: value for name, value in options.items() if value is not None and value is not False and value != ()}
+    return {name: value for name, value in options.items() if value is not None and value is not False}
 
 
 _scheduler = click.option("--scheduler", metavar="ADDRESS", help="Dask, e.g. tcp://host:8786 (default: local).")
@@ -155,6 +153,11 @@ def predict(clips, weights, threshold, csv, plot, **options) -> bool:
     from addlib import judge
     from addlib.detectors import read_detector
 
+    for file, endings in ((csv, (".csv",)), (plot, (".png", ".svg", ".pdf"))):  # now, not after the work
+        if file and not (Path(file).parent.is_dir() and file.lower().endswith(endings)):
+            raise click.BadParameter(
+                f"{file}: expected a file that ends in {' or '.join(endings)}, in a folder that exists"
+            )
     detector, about = read_detector(judge.weights_file(weights))
     known = [f"{name} {about[name]}" for name in ("manipulation", "quality", "distiller") if name in about]
     print(f"{detector.name}, trained on: {', '.join(known) or 'the file does not say what'}")

@@ -54,9 +54,17 @@ def test_help_imports_nothing_slow():
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+def test_judging_needs_nothing_that_only_training_needs():
+    code = (
+        "import sys; from addlib import judge; judge.shift_of({'recipe': 'mini'})\n"
+        "assert not {'lightning', 'torchmetrics', 'dask', 'matplotlib'} & set(sys.modules), sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
 def test_options_not_given_are_left_to_the_function(faceforensics, capsys):
     assert cli.main(["prepare", "in", "out", "--frames", "3", "--seed", "0", "--qualities", "raw,c40"]) == 0
-    assert faceforensics.prepare == ("in", "out", {"frames": 3, "seed": 0, "qualities": ("raw", "c40")})
+    assert faceforensics.prepare == ("in", "out", {"frames": 3, "seed": 0, "qualities": ["raw", "c40"]})
     assert "1 ok, 0 short, 0 failed" in capsys.readouterr().out
 
 
@@ -161,6 +169,12 @@ def test_predict(tmp_path, clip, capsys):
     copy.write_bytes(clip.read_bytes())
     assert cli.main(["predict", str(clip), str(copy), *options, "--plot", str(picture), "--threshold", "0.001"]) == 0
     assert capsys.readouterr().out.count("fake, probability of fake") == 2
+
+
+@pytest.mark.parametrize("option", [["--plot", "a.xyz"], ["--plot", "nowhere/a.png"], ["--csv", "nowhere/a.csv"]])
+def test_predict_refuses_an_output_before_the_work(clip, capsys, option):
+    assert cli.main(["predict", str(clip), "--weights", "none", *option]) == 2
+    assert "in a folder that exists" in capsys.readouterr().err
 
 
 def test_predict_with_a_recipe_that_is_not_known(tmp_path, clip, capsys):

@@ -56,7 +56,8 @@ def shown(pixels, a, b, c, d):
 )
 def test_orientation(tmp_path, turn):
     a, b, c, d = (65536 * part for part in turn)
-    path = film(tmp_path / "a.mp4", [SOME] * 3, "libx264rgb", pixels="rgb24", options={"crf": "0"}, matrix=[a, b, 0, c, d, 0, 0, 0, 1 << 30])  # fmt: skip
+    matrix = [a, b, 0, c, d, 0, 0, 0, 1 << 30]
+    path = film(tmp_path / "a.mp4", [SOME] * 3, "libx264rgb", pixels="rgb24", options={"crf": "0"}, matrix=matrix)
     expected = shown(SOME, *turn)
     when = timeline(path)
     assert when.size == expected.shape[:2]
@@ -165,8 +166,9 @@ def test_colour_matrix_and_range_are_those_of_the_stream(tmp_path, matrix, full)
 
 def test_a_reserved_colour_matrix_counts_as_none_and_an_unknown_one_is_refused(tmp_path):
     frame = yuv(5, False)
-    for matrix in (3, 8):
-        path = film(tmp_path / f"{matrix}.mp4", [frame], pixels="yuv444p", options={"crf": "1", "x264-params": f"colormatrix={'YCgCo' if matrix == 8 else 'undef'}"}, colorspace=matrix)  # fmt: skip
+    for matrix, name in ((3, "undef"), (8, "YCgCo")):
+        options = {"crf": "1", "x264-params": f"colormatrix={name}"}
+        path = film(tmp_path / f"{matrix}.mp4", [frame], pixels="yuv444p", options=options, colorspace=matrix)
         if matrix == 3:
             np.testing.assert_allclose(next(read_frames(path))[[10, 50], 30], FLAT, atol=4)
         else:

@@ -7,11 +7,8 @@ from addlib.miniforensics.manipulations import (
     MANIPULATIONS,
     Forgery,
     apply,
-    fill_membrane,
-    mask_box,
     match_colour,
     overlap_grid,
-    through_resolution,
 )
 from addlib.miniforensics.scene import Camera
 
@@ -98,28 +95,9 @@ def test_match_colour_moves_mean_and_spread():
     np.testing.assert_allclose(moved.std((0, 1)), reference.std((0, 1)), rtol=1e-4)
 
 
-def test_membrane_closes_a_constant_gap():
-    mask = np.zeros((64, 64), np.float32)
-    mask[12:52, 12:52] = 0.5
-    patch, reference = np.full((64, 64, 3), 0.2, np.float32), np.full((64, 64, 3), 0.7, np.float32)
-    np.testing.assert_allclose(fill_membrane(patch, reference, mask, 6), reference, atol=1e-4)
-
-
-def test_resolution_takes_away_what_is_finer():
-    stripes = np.tile(np.array([0, 1], np.float32), 32)[None, :, None].repeat(64, 0).repeat(3, 2)
-    assert through_resolution(stripes, 32, 32).std() < 0.05
-
-
 def test_grid_has_the_periods_it_says():
     gain = overlap_grid((0, 0, 64, 64), 0.1, 0.05)
     spectrum = np.abs(np.fft.fft(gain[0] - gain[0].mean()))
     assert set(np.argsort(spectrum)[-3:].tolist()) == {16, 32, 48}
     # The same phase wherever the box is: the grid belongs to the frame.
     np.testing.assert_allclose(overlap_grid((3, 0, 64, 64), 0.1, 0.05), gain[:, 3:])
-
-
-def test_mask_box():
-    mask = np.zeros((50, 60), np.float32)
-    assert mask_box(mask) is None
-    mask[20:30, 4:40] = 1
-    assert mask_box(mask) == (0, 12, 48, 38)
