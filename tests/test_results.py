@@ -19,8 +19,12 @@ ADD = Run("FaceSwap", "c40", "resnet18_narrow", "add", "mini", settings={"alpha"
 
 
 def test_a_run_is_its_settings_however_they_are_given():
-    same = Run("FaceSwap", "c40", distiller="add", settings={"views": 3, "alpha": 1e-1}, changes='{"betas": [0.9, 0.99]}')
-    other = Run("FaceSwap", "c40", distiller="add", settings='{"alpha": 0.1, "views": 3.0}', changes={"betas": (0.9, 0.99)})
+    same = Run(
+        "FaceSwap", "c40", distiller="add", settings={"views": 3, "alpha": 1e-1}, changes='{"betas": [0.9, 0.99]}'
+    )
+    other = Run(
+        "FaceSwap", "c40", distiller="add", settings='{"alpha": 0.1, "views": 3.0}', changes={"betas": (0.9, 0.99)}
+    )
     assert same == other and hash(same) == hash(other) and same.key("ff") == other.key("ff")
     assert same.settings["views"] == 3 and isinstance(other.settings["views"], int)
     assert Run.of(same.columns) == same and Run(**same.parameters) == same
@@ -49,7 +53,14 @@ def test_the_teacher_of_a_run():
 
 
 def row(run, value=0.5, data="ff", **more):
-    return {**run.parameters, "accuracy": value, "auc": value, "seconds": 1.5, "data": data, "versions": {"torch": "2"}} | more
+    return {
+        **run.parameters,
+        "accuracy": value,
+        "auc": value,
+        "seconds": 1.5,
+        "data": data,
+        "versions": {"torch": "2"},
+    } | more
 
 
 def test_one_row_a_training_whoever_writes_and_in_whatever_order(tmp_path):
@@ -62,8 +73,13 @@ def test_one_row_a_training_whoever_writes_and_in_whatever_order(tmp_path):
         written = record(row(run, 1 / 3), "smoke", path=paths[1])
     assert paths[0].read_bytes() == paths[1].read_bytes()
     table = read_results(paths[0])
-    assert len(table) == 7 and (table["accuracy"] == 1 / 3).all() and set(table["key"]) == {run.key("ff") for run in runs}
-    assert written["versions"] == '{"torch": "2"}' and [Run.of(each) for each in table.to_dict("records")] == [ADD, *runs[:6]]
+    assert (
+        len(table) == 7 and (table["accuracy"] == 1 / 3).all() and set(table["key"]) == {run.key("ff") for run in runs}
+    )
+    assert written["versions"] == '{"torch": "2"}' and [Run.of(each) for each in table.to_dict("records")] == [
+        ADD,
+        *runs[:6],
+    ]
     record(row(ADD, large_auc=0.7, made_with="012345678901"), "smoke", path=paths[0])
     table = read_results(paths[0])
     assert table["large_auc"].count() == 1 and table["made_with"].dropna().tolist() == ["012345678901"]
@@ -85,7 +101,9 @@ def test_measurements_replace_those_of_the_same_training(tmp_path):
 
 def test_predictions_are_kept_in_two_bytes_a_crop_and_names_once(tmp_path):
     random, names = np.random.default_rng(0), [f"FaceSwap/{i // 8:03d}" for i in range(800)]
-    table = pd.DataFrame({"split": "test", "video": names, "frame": np.arange(800) % 8, "label": np.arange(800) // 8 % 2})
+    table = pd.DataFrame(
+        {"split": "test", "video": names, "frame": np.arange(800) % 8, "label": np.arange(800) // 8 % 2}
+    )
     odds = random.normal(4 * table["label"], 5)
     path = tmp_path / "runs.csv"
     record(row(ADD), "smoke", predictions=table.assign(log_odds=odds), path=path)
@@ -118,10 +136,14 @@ def test_scores_of_one_setting():
     found = scores_of(rows, distiller="add", profile="p")
     assert found.tolist() == pytest.approx([50, 60, 70]) and found.index.names == ["manipulation", "quality", "seed"]
     assert scores_of(rows, distiller="add", settings={"alpha": 0.1}).tolist() == [90]
-    assert len(scores_of(rows, distiller="add", start="teacher")) == len(scores_of(rows, distiller="add", changes={"epochs": 1}))
+    assert len(scores_of(rows, distiller="add", start="teacher")) == len(
+        scores_of(rows, distiller="add", changes={"epochs": 1})
+    )
     assert scores_of(rows, distiller="nl").empty
     assert setting(rows, "alpha", 1.0).tolist() == [1, 1, 1, 0.1] + [1] * 9
-    with pytest.raises(ValueError, match=r"several trainings at FaceSwap c40 0; they differ in some of \['distiller'\]"):
+    with pytest.raises(
+        ValueError, match=r"several trainings at FaceSwap c40 0; they differ in some of \['distiller'\]"
+    ):
         scores_of(rows, distiller=["add", "none"])
     for wrong in ({"metric": "f1"}, {"beta": 4}):
         with pytest.raises(ValueError, match="unknown metric 'f1'|rows have no \\['beta'\\]"):
@@ -129,7 +151,9 @@ def test_scores_of_one_setting():
 
 
 def test_comparisons_are_paired_by_seed():
-    rows = pd.concat([some(), some(distiller="none", values=(0.4, 0.4)), some(manipulation="Deepfakes", values=(0.1, 0.3))])
+    rows = pd.concat(
+        [some(), some(distiller="none", values=(0.4, 0.4)), some(manipulation="Deepfakes", values=(0.1, 0.3))]
+    )
     add, base = scores_of(rows, distiller="add"), scores_of(rows, distiller="none")
     gain = paired_by_seed(add, base)
     assert gain.tolist() == pytest.approx([10, 20]), "of seeds that have both"

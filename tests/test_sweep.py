@@ -45,7 +45,12 @@ def test_a_grid_is_the_product_of_its_lists(tmp_path):
     about, runs = read_grid(
         grid(
             tmp_path,
-            {"quality": "c40", "distiller": "add", "start": ["noise", "teacher"], "settings": [{}, {"alpha": [0.1, 10], "views": 3}]},
+            {
+                "quality": "c40",
+                "distiller": "add",
+                "start": ["noise", "teacher"],
+                "settings": [{}, {"alpha": [0.1, 10], "views": 3}],
+            },
             {"quality": ["raw", "c40"], "distiller": "none", "seed": [0, 1]},
             {"quality": "c40", "distiller": "none", "seed": 1},
         )
@@ -112,7 +117,9 @@ def measure(project):
     from addlib.faceforensics import data_hash
 
     names = [*Run.__dataclass_fields__, "profile", "crops", "code", "retrain"]
-    parameters = nbformat.v4.new_code_cell("\n".join(f"{name} = None" for name in names), metadata={"tags": ["parameters"]})
+    parameters = nbformat.v4.new_code_cell(
+        "\n".join(f"{name} = None" for name in names), metadata={"tags": ["parameters"]}
+    )
     cell = nbformat.v4.new_code_cell(MEASURE.replace("DATA", data_hash(project / "data" / "crops")))
     notebook = nbformat.v4.new_notebook(cells=[parameters, cell])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -205,12 +212,19 @@ def test_code_behind_a_notebook(tmp_path):
     """Its own cells, without their layout, and what they import from addlib."""
 
     def code(*cells):
-        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]), tmp_path / "n.ipynb")
+        nbformat.write(
+            nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]), tmp_path / "n.ipynb"
+        )
         return module.code_behind(tmp_path / "n.ipynb")
 
     first = code("from addlib import metrics\nx = 1")
     assert code("from addlib import metrics", "x  =  1  # one") == first
-    assert len({first, code("from addlib import metrics\nx = 2"), code("from addlib import results\nx = 1"), code("x = 1")}) == 4
+    assert (
+        len(
+            {first, code("from addlib import metrics\nx = 2"), code("from addlib import results\nx = 1"), code("x = 1")}
+        )
+        == 4
+    )
 
 
 @pytest.mark.slow
@@ -221,7 +235,10 @@ def test_trainings_and_what_is_measured_on_them(project, tree, prepared, capfd):
     shutil.copytree(prepared, data / "crops" / "small")
     shutil.copytree(tree, data / "small")
     where = {"crops": "../data/crops/small"}
-    runs = [{"quality": "c40", "distiller": ["none", "add"]}, {"quality": "c40", "distiller": "none", "start": "teacher"}]
+    runs = [
+        {"quality": "c40", "distiller": ["none", "add"]},
+        {"quality": "c40", "distiller": "none", "start": "teacher"},
+    ]
     bad = {"quality": "c40", "distiller": "none", "detector": "resnet19"}
     assert sweep(grid(project, *runs, bad, **where, test_crops="../data/crops/small"), workers=1, root=project) is False
     assert "unknown detector 'resnet19'" in capfd.readouterr().out
@@ -231,10 +248,17 @@ def test_trainings_and_what_is_measured_on_them(project, tree, prepared, capfd):
     ]  # fmt: skip
     assert (table["large_auc"] == table["auc"]).all() and (table["large_images"] == table["images"]).all()
     folders = {path.parent.name for path in (data / "runs").glob("*/row.json")}
-    assert len(folders) == 4 and {name.rsplit("-", 1)[1] for name in folders} > set(table["key"]), "one key; and the teacher"
+    assert len(folders) == 4 and {name.rsplit("-", 1)[1] for name in folders} > set(table["key"]), (
+        "one key; and the teacher"
+    )
     answers = read_predictions(table["key"].iloc[0], data / "results")
-    assert answers["split"].value_counts()["test"] == answers["split"].value_counts()["large"] == table["images"].iloc[0]
-    for notebook, conditions in (("look", {"none", "shuffle", "busy background"}), ("outside", {"raw", "c40", "jpeg 75"})):
+    assert (
+        answers["split"].value_counts()["test"] == answers["split"].value_counts()["large"] == table["images"].iloc[0]
+    )
+    for notebook, conditions in (
+        ("look", {"none", "shuffle", "busy background"}),
+        ("outside", {"raw", "c40", "jpeg 75"}),
+    ):
         cells = grid(project, {"quality": "c40", "distiller": "add"}, notebook=notebook, **where)
         assert sweep(cells, workers=1, root=project) is True
         found = read_results(data / "results" / f"{notebook}.csv")

@@ -143,7 +143,9 @@ def test_two_ways_cover_the_truth(n, count, seeds, people):
     random, trials = np.random.default_rng(0), 1500
     covered, alone = 0, 0
     for _ in range(trials):
-        values = seeds * math.sqrt(n) * random.normal(size=(n, 1)) + math.sqrt(count) * people * random.normal(size=count)
+        values = seeds * math.sqrt(n) * random.normal(size=(n, 1)) + math.sqrt(count) * people * random.normal(
+            size=count
+        )
         values = (values + 0.5 * math.sqrt(count) * random.normal(size=(n, count))) / 200
         found = two_way_interval(values)
         covered += found.low <= 0 <= found.high
@@ -181,7 +183,10 @@ def test_power_by_simulation():
 def test_errors():
     sample, groups = ([0.1, 0.9], [0, 1]), [0, 1]
     for level in (0, 1, 95, float("nan")):
-        for function in (lambda **o: bootstrap_interval(auc, *sample, groups=groups, **o), lambda **o: seed_interval([1.0, 2.0], **o)):
+        for function in (
+            lambda **o: bootstrap_interval(auc, *sample, groups=groups, **o),
+            lambda **o: seed_interval([1.0, 2.0], **o),
+        ):
             with pytest.raises(ValueError, match="level is"):
                 function(level=level)
     for draws in (0, -1, 2.5, True):
