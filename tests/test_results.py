@@ -10,8 +10,19 @@ import pytest
 
 from addlib.metrics import auc
 from addlib.results import (
-    Run, format_interval, mean_over_manipulations, over_seeds, paired_by_seed, read_paper, read_predictions, read_results,
-    record, record_measurements, results_file, scores_of, setting,
+    Run,
+    format_interval,
+    mean_over_manipulations,
+    over_seeds,
+    paired_by_seed,
+    read_paper,
+    read_predictions,
+    read_results,
+    record,
+    record_measurements,
+    results_file,
+    scores_of,
+    setting,
 )  # fmt: skip
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,8 +8,19 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from addlib.metrics import (
-    VERDICTS, accuracy, auc, bootstrap_interval, intervals, lies, mean, paired_difference, power, pseudo_values,
-    seed_interval, two_way_interval, verdict,
+    VERDICTS,
+    accuracy,
+    auc,
+    bootstrap_interval,
+    intervals,
+    lies,
+    mean,
+    paired_difference,
+    power,
+    pseudo_values,
+    seed_interval,
+    two_way_interval,
+    verdict,
 )  # fmt: skip
 
 
