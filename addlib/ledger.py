@@ -150,8 +150,9 @@ def _claims(entry: dict, root) -> list[Claim]:
     for metric in metrics if isinstance(metrics, list) else [metrics]:
         given = settings | ({"metric": metric} if "metric" in settings else {})
         if test:
-            arguments = inspect.signature(CHECKS[test]).bind(None, **given).arguments
-            list(places(**arguments["claimed"]) if "claimed" in arguments else ())
+            signature = inspect.signature(CHECKS[test])
+            arguments = signature.bind(None, **given).arguments
+            list(places(**arguments.get("claimed", {})) if "claimed" in signature.parameters else ())
         again = (
             {"id": f"{about['id']}-in-{metric}", "statement": f"{about['statement']} (By {metric.upper()}.)"}
             if found
@@ -202,7 +203,8 @@ class Bench:
 
     def __init__(self, rows, profile, detector, recipe, look=None, root=None):
         self.rows = rows[(rows["profile"] == profile) & (rows["recipe"] == recipe)]
-        look = rows.iloc[:0].assign(measure="", condition="") if look is None else look
+        if look is None or "measure" not in look:
+            look = rows.iloc[:0].assign(measure="", condition="")
         self.look = look[(look["profile"] == profile) & (look["recipe"] == recipe)]
         self.profile, self.detector, self.root = profile, detector, root
         self.measured = cache(self._measured)

@@ -164,7 +164,7 @@ def record_measurements(run: Run, profile: str, rows: list[Mapping], path) -> li
 
 
 def _read(source) -> pd.DataFrame:
-    return pd.read_csv(source, dtype=TEXT, float_precision="round_trip")
+    return pd.read_csv(source, dtype=TEXT)
 
 
 def _replace(run: Run, profile: str, rows, path: Path) -> list[dict]:
@@ -237,7 +237,11 @@ def scores_of(rows: pd.DataFrame, metric: str = "accuracy", **chosen) -> pd.Seri
         part = part[part[name].isin([str(Settings(each)) if isinstance(each, dict) else each for each in wanted])]
     if part.duplicated(PLACE).any():
         place = " ".join(map(str, part[part.duplicated(PLACE)].iloc[0][PLACE]))
-        several = [name for name in ("profile", *COLUMNS, "data") if part[name].nunique(dropna=False) > 1]
+        several = [
+            name
+            for name in (*COLUMNS, "profile", "data")
+            if name in part and name not in PLACE and part[name].nunique(dropna=False) > 1
+        ]
         raise ValueError(f"several trainings at {place}; they differ in some of {several}: name which")
     return 100 * part.set_index(PLACE)[metric].sort_index()
 

@@ -126,7 +126,13 @@ def sweep(
         print(f"{'FAIL' if problem else 'ok  '}  {name}  {seconds:.0f} s{problem and ': ' + problem}", flush=True)
     if failed:
         print(f"{failed} of {len(jobs)} failed; the same command tries them again", file=sys.stderr)
-    return not failed and {keys[run] for run in todo} <= set(read_results(results)["key"])
+    left = {keys[run] for run in todo} - set(read_results(results)["key"])
+    if len(left) > failed:
+        print(
+            f"{len(left)} runs have no row of their key; a grid must not name a setting that is a default",
+            file=sys.stderr,
+        )
+    return not failed and not left
 
 
 def code_behind(notebook: Path) -> str:

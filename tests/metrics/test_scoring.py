@@ -3,6 +3,7 @@ import sys
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,20 +11,20 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from sklearn.metrics import accuracy_score, roc_auc_score, roc_curve
 
-from addlib.metrics import accuracy, auc, eer, mean, scores
+from addlib.metrics import accuracy, auc, by_video, eer, identities, mean, scores
 
 RANDOM = np.random.default_rng(0)
 
 
 @st.composite
-def scored(draw, smallest=2):
+def scored(draw):
     """Probabilities in sixteenths, so with many ties, labels of both classes, and small integer weights for both."""
-    n = draw(st.integers(smallest, 30))
-    sixteenths = draw(st.lists(st.integers(0, 16), min_size=n, max_size=n))
-    labels = draw(st.lists(st.integers(0, 1), min_size=n, max_size=n))
-    weights = draw(st.lists(st.integers(0, 3), min_size=n, max_size=n))
-    labels[:2], weights[:2] = [0, 1], [max(1, w) for w in weights[:2]]
-    return np.array(sixteenths) / 16, np.array(labels), np.array(weights)
+    n = draw(st.integers(2, 30))
+    values, labels, weights = (
+        np.array(draw(st.lists(st.integers(0, top), min_size=n, max_size=n))) for top in (16, 1, 3)
+    )
+    labels[:2], weights[:2] = [0, 1], weights[:2].clip(1)
+    return values / 16, labels, weights
 
 
 def crossing(probabilities, labels):
@@ -37,10 +38,12 @@ def crossing(probabilities, labels):
 @settings(deadline=None, max_examples=60)
 @given(scored())
 def test_against_scikit_learn(sample):
-    probabilities, labels, _ = sample
+    probabilities, labels, weights = sample
     assert accuracy(probabilities, labels) == pytest.approx(accuracy_score(labels, probabilities > 0.5), abs=1e-15)
     assert auc(probabilities, labels) == pytest.approx(roc_auc_score(labels, probabilities), abs=1e-12)
     assert eer(probabilities, labels) == pytest.approx(crossing(probabilities, labels), abs=1e-10)
+    expected = roc_auc_score(labels, probabilities, sample_weight=weights)
+    assert auc(probabilities, labels, weights) == pytest.approx(expected, abs=1e-12)
 
 
 @settings(deadline=None, max_examples=60)
@@ -49,15 +52,9 @@ def test_weights_count_samples(sample):
     probabilities, labels, weights = sample
     repeated = np.repeat(probabilities, weights), np.repeat(labels, weights)
     assert auc(probabilities, labels, weights) == auc(*repeated)
-    assert eer(probabilities, labels, weights) == eer(*repeated)
-    assert accuracy(probabilities, labels, weights) == pytest.approx(accuracy(*repeated), abs=1e-15)
-    both = np.stack([weights, np.ones_like(weights)])
-    for metric in (accuracy, auc, eer):
-        rows = metric(probabilities, labels, weights=both)
-        assert rows.shape == (2,) and rows.dtype == np.float64
-        assert rows.tolist() == pytest.approx(
-            [metric(probabilities, labels, weights), metric(probabilities, labels)], abs=1e-15
-        )
+    for metric in (accuracy, auc):
+        rows = metric(probabilities, labels, weights=np.stack([weights, np.ones_like(weights)]))
+        assert rows.tolist() == pytest.approx([metric(*repeated), metric(probabilities, labels)], abs=1e-15)
         assert metric(probabilities, labels, weights / 2) == pytest.approx(rows[0], abs=1e-12)
 
 
@@ -66,10 +63,16 @@ def test_weights_count_samples(sample):
 def test_ranking_is_all_that_counts_and_classes_may_be_swapped(sample):
     probabilities, labels, _ = sample
     for metric in (auc, eer):
-        assert metric(probabilities**2, labels) == metric(probabilities, labels)
+        assert metric(probabilities**2, labels) == metric(1000 * probabilities, labels) == metric(probabilities, labels)
         assert metric(1 - probabilities, 1 - labels) == pytest.approx(metric(probabilities, labels), abs=1e-12)
         assert metric(1 - probabilities, labels) == pytest.approx(1 - metric(probabilities, labels), abs=1e-12)
-        assert metric(probabilities[::-1], labels[::-1]) == metric(probabilities, labels)
+
+
+def test_log_odds_do_not_saturate():
+    """Probabilities of float32 are all 1 here, which are ties: 0.5."""
+    odds = torch.tensor([18.0, 20.0, 25.0, 30.0])
+    assert auc(odds.sigmoid(), [0, 0, 1, 1]) == 0.5
+    assert auc(odds, [0, 0, 1, 1]) == 1 and auc([-np.inf, 0.0, 1.0, np.inf], [0, 1, 0, 1]) == 0.75
 
 
 def calibration(probabilities, labels, bins):
@@ -77,8 +80,7 @@ def calibration(probabilities, labels, bins):
     for k in range(bins):
         inside = [i for i, p in enumerate(probabilities) if k / bins <= p < (k + 1) / bins]
         if inside:
-            gap = sum(probabilities[i] for i in inside) - sum(labels[i] for i in inside)
-            total += abs(gap) / len(probabilities)
+            total += abs(sum(probabilities[i] - labels[i] for i in inside)) / len(probabilities)
     return total
 
 
@@ -87,20 +89,14 @@ def test_scores_of_a_sample():
     probabilities = RANDOM.normal(0.4 + 0.2 * labels, 0.2).clip(0.001, 0.999)
     for kind in (torch.tensor, np.asarray, list):
         result = scores(kind(probabilities), kind(labels))
-        assert result.accuracy == pytest.approx(accuracy_score(labels, probabilities > 0.5), abs=1e-12)
-        assert result.auc == pytest.approx(roc_auc_score(labels, probabilities), abs=1e-6)
-        assert result.eer == pytest.approx(crossing(probabilities, labels), abs=1e-10)
-        assert result.ece == pytest.approx(calibration(probabilities, labels, 15), abs=1e-6)
-    assert scores(probabilities, labels, bins=4).ece == pytest.approx(calibration(probabilities, labels, 4), abs=1e-6)
-    assert scores(probabilities.astype(np.float32), labels > 0)._fields == ("accuracy", "auc", "eer", "ece")
-
-
-def test_half_precision_and_gradients():
-    probabilities = torch.tensor([0.25, 0.75, 0.5, 1.0], requires_grad=True)
-    labels = torch.tensor([0, 1, 0, 0])
-    expected = scores(probabilities, labels)
+        expected = accuracy_score(labels, probabilities > 0.5), roc_auc_score(labels, probabilities)
+        expected += crossing(probabilities, labels), calibration(probabilities, labels, 15)
+        assert result == pytest.approx(expected, abs=1e-9)
+    assert scores(probabilities, labels, bins=4).ece == pytest.approx(calibration(probabilities, labels, 4))
+    quarters, labels = torch.tensor([0.25, 0.75, 0.5, 1.0], requires_grad=True), torch.tensor([0, 1, 0, 0])
+    expected = scores(quarters, labels)
     assert expected[:2] == (0.75, pytest.approx(2 / 3))
-    assert scores(probabilities.half(), labels) == scores(probabilities.bfloat16(), labels) == expected
+    assert scores(quarters.half(), labels) == scores(quarters.bfloat16(), labels) == expected
 
 
 @pytest.mark.parametrize("label", [0, 1])
@@ -108,61 +104,42 @@ def test_one_class_alone_has_no_auc_and_no_eer(label):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         result = scores([0.25, 0.75, 1.0], [label] * 3)
-    assert np.isnan(result.auc) and np.isnan(result.eer)
-    assert result.accuracy == pytest.approx((1 + label) / 3)
-    assert result.ece == pytest.approx(abs(2 / 3 - label) if label == 0 else 1 / 3, abs=1e-6)
+    assert np.isnan(result.auc) and np.isnan(result.eer) and result.accuracy == pytest.approx((1 + label) / 3)
+    assert result.ece == pytest.approx(2 / 3 if label == 0 else 1 / 3)
     assert np.isnan(auc([0.25, 0.75], [0, 1], weights=[[1, 1], [0, 2]])).tolist() == [False, True]
 
 
-def test_equal_probabilities_say_nothing():
-    result = scores([0.5] * 4, [0, 0, 1, 0])
-    assert result[:3] == (0.75, 0.5, 0.5)
-
-
-def test_half_is_real_as_argmax_has_it():
-    logits = torch.zeros(2, 2)
-    assert (logits.argmax(1) == 0).all()
-    assert accuracy(logits.softmax(1)[:, 1], [0, 0]) == 1
-
-
-def test_mean():
-    assert mean([True, False, True, True]) == 0.75
+def test_small_cases():
+    assert scores([0.5] * 4, [0, 0, 1, 0])[:3] == (0.75, 0.5, 0.5)
+    assert accuracy(torch.zeros(2, 2).softmax(1)[:, 1], [0, 0]) == 1  # one half is real, as argmax has it
+    assert mean([True, False, True, True]) == 0.75 and np.isnan(mean([1.0, 2.0], weights=[0, 0]))
     assert mean(torch.tensor([1.0, 3.0]), weights=[[1, 1], [3, 1], [0, 2]]).tolist() == [2, 1.5, 3]
-    assert np.isnan(mean([1.0, 2.0], weights=[0, 0]))
 
 
 @pytest.mark.parametrize(
     ("probabilities", "labels", "message"),
     [
-        (torch.rand(3, 2), [0, 1, 0], r"probabilities are \(3, 2\), expected \(N,\).*softmax"),
-        ([0.5, 0.5], [0, 1, 0], r"labels are \(3,\) and probabilities \(2,\)"),
-        ([[0.5], [0.5]], [0, 1], r"\(2, 1\)"),
-        ([0.5, 0.5], [[0], [1]], r"labels are \(2, 1\)"),
-        ([], [], "empty"),
-        (0.5, 1, r"probabilities are \(\)"),
-        ([0.5, float("nan"), float("nan")], [0, 1, 0], "2 of 3 probabilities are NaN, the first at 1"),
-        ([0.5, 1.5], [0, 1], r"span 0.5 to 1.5, expected \[0, 1\].*softmax"),
-        ([-np.inf, 0.5], [0, 1], "span -inf"),
-        ([0, 1], [0, 1], "probabilities are int64, expected floats"),
-        ([0.5, 0.5], [0, 2], r"labels hold \[2\]"),
-        ([0.5, 0.5], [-1, 1], r"labels hold \[-1\]"),
-        ([0.5, 0.5], [0.0, 1.0], "labels are float64, expected integers"),
+        (torch.rand(3, 2), [0, 1, 0], r"are float32 \(3, 2\).*expected floats of fake alone"),
+        ([0.5, 0.5], [0, 1, 0], r"\(2,\), labels \(3,\)"),
+        ([], [], r"\(0,\)"),
+        ([0.5, float("nan"), float("nan")], [0, 1, 0], "2 of 3 .* are NaN"),
+        ([0, 1], [0, 1], "int64.*expected floats"),
+        ([0.5, 0.5], [0, 2], "labels are int64 .*2.*expected integers, 1 fake and 0 real"),
         ([0.5, 0.5], ["real", "fake"], "expected integers"),
     ],
 )
 def test_errors(probabilities, labels, message):
-    for metric in (scores, accuracy, auc, eer):
+    for metric in (scores, accuracy, auc, eer, lambda p, y: by_video(p, y, y)):
         with pytest.raises(ValueError, match=message):
             metric(probabilities, labels)
 
 
-def test_errors_of_settings():
-    with pytest.raises(ValueError, match="bins is 0"):
-        scores([0.5], [1], bins=0)
-    with pytest.raises(ValueError, match=r"weights are \(3,\) for 2 samples; expected \(2,\) or \(D, 2\)"):
-        auc([0.5, 0.1], [1, 0], weights=[1, 1, 1])
-    for bad in ([1, -1], [1, np.nan], [1, np.inf]):
-        with pytest.raises(ValueError, match="negative or not finite"):
+def test_errors_of_values():
+    for metric in (scores, accuracy):
+        with pytest.raises(ValueError, match=r"span 0.5 to 1.5, expected \[0, 1\]; take softmax"):
+            metric([0.5, 1.5], [0, 1])
+    for bad in ([1, 1, 1], [1, -1], [1, np.nan]):
+        with pytest.raises(ValueError, match="weights are .* for 2 samples"):
             auc([0.5, 0.1], [1, 0], weights=bad)
     for bad in ([], [[1.0]], [np.nan], ["a"]):
         with pytest.raises(ValueError, match="values are"):
@@ -170,9 +147,49 @@ def test_errors_of_settings():
 
 
 def test_import_is_light_and_silent():
-    code = (
-        "import sys, addlib.metrics; "
-        "print([m for m in ('torchmetrics', 'sklearn', 'lightning', 'scipy.stats', 'dask') if m in sys.modules])"
-    )
+    """NumPy alone for the metrics, pandas for the rows: no torch, no SciPy."""
+    code = "import sys, addlib.metrics, addlib.results, addlib.ledger; print({'torch', 'scipy', 'papermill'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    assert run.stdout.strip() == "[]" and not run.stderr
+    assert run.stdout.strip() == "set()" and not run.stderr
+
+
+def test_by_video_is_a_mean_over_frames():
+    names = RANDOM.permutation(np.repeat(["Deepfakes/071_054", "original/071", "original/054", "Deepfakes/1_2"], 7))
+    labels = np.array([int(name.startswith("Deepfakes")) for name in names])
+    probabilities = RANDOM.random(len(names)).astype(np.float32)
+    expected = pd.DataFrame({"p": probabilities.astype(float), "y": labels, "v": names}).groupby("v", sort=False).mean()
+    for kind in (np.asarray, torch.tensor):
+        result = by_video(kind(probabilities), kind(labels), names.astype(object))  # as FacePairs has them
+        assert result.videos.tolist() == expected.index.tolist()  # in the order of the first frames
+        np.testing.assert_allclose(result.probabilities, expected["p"], rtol=1e-12)
+        assert result.labels.tolist() == expected["y"].tolist() and result.labels.dtype == np.int64
+    with pytest.raises(ValueError, match=r"videos are \(1,\) for 2 samples"):
+        by_video([0.5, 0.5], [0, 1], ["a"])
+    with pytest.raises(ValueError, match="'071' has frames of both labels; name the manipulation"):
+        by_video([0.5, 0.5, 0.5], [0, 0, 1], ["054", "071", "071"])
+
+
+@pytest.mark.parametrize(
+    ("names", "groups"),
+    [
+        (["071", "054", "071_054", "054_071", "003", "003_000"], [1, 1, 1, 1, 0, 0]),
+        (["original/071", "original/054", "Deepfakes/071_054", "FaceSwap/054_071", "original/100"], [0, 0, 0, 0, 1]),
+        (["original/071", "original/054"], [1, 0]),  # without their fake they are apart
+        (["1_2", "5", "2_3", "4_3", "6_5"], [0, 1, 0, 0, 1]),  # chains join
+        (["1_2", "3_4", "2_3", "9"], [0, 0, 0, 1]),
+        # Actors are other people than the reals of the same number; what follows "__" is no identity.
+        (["DeepFakeDetection/01_02__a__YVGY8LOK", "actors/02__exit", "original/02", "01_03"], [0, 0, 2, 1]),
+        (["DeepFakeDetection/01_02__a__YV8", "DeepFakeDetection/03_04__a__XX8"], [0, 1]),
+    ],
+)
+def test_groups_of_identities(names, groups):
+    assert identities(names).tolist() == groups
+    order = RANDOM.integers(len(names), size=4 * len(names))
+    kept = np.array(groups)[order]
+    assert identities(np.array(names, object)[order]).tolist() == np.searchsorted(np.unique(kept), kept).tolist()
+
+
+def test_identities_errors():
+    for bad in (["071_054.mp4"], [], "071"):
+        with pytest.raises(ValueError, match="videos are .* expected names, .* without .mp4"):
+            identities(bad)

@@ -1,0 +1,266 @@
+"""Sweeps of notebooks that take seconds, in a project of their own; and of trainings."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from addlib import sweep as module
+from addlib.files import locked
+from addlib.results import Run, read_predictions, read_results, record_measurements
+from addlib.sweep import read_grid, sweep
+
+ROOT = Path(__file__).resolve().parents[1]
+GRIDS = ROOT / "book" / "experiments" / "grids"
+CHANGES = {"epochs": 1, "batch_size": 4, "validations": 1}
+
+
+@pytest.fixture
+def project(tmp_path, prepared):
+    """A copy of what a sweep needs: where the book is, the notebooks, and crops."""
+    (tmp_path / "book").mkdir()
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+    shutil.copy(ROOT / "book" / "_toc.yml", tmp_path / "book")
+    shutil.copytree(ROOT / "book" / "experiments", tmp_path / "book" / "experiments")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "crops").symlink_to(prepared)
+    return tmp_path
+
+
+def grid(folder, *runs, **more):
+    common = {"manipulation": "FaceSwap", "detector": "resnet18_narrow", "recipe": "mini", "changes": CHANGES}
+    content = {"profile": "smoke", "crops": "../data/crops", "common": common, "runs": list(runs)} | more
+    path = folder / "grid.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_a_grid_is_the_product_of_its_lists(tmp_path):
+    about, runs = read_grid(
+        grid(
+            tmp_path,
+            {
+                "quality": "c40",
+                "distiller": "add",
+                "start": ["noise", "teacher"],
+                "settings": [{}, {"alpha": [0.1, 10], "views": 3}],
+            },
+            {"quality": ["raw", "c40"], "distiller": "none", "seed": [0, 1]},
+            {"quality": "c40", "distiller": "none", "seed": 1},
+        )
+    )
+    assert about == {"profile": "smoke", "crops": "../data/crops", "notebook": "train"}
+    assert len(runs) == 2 * 3 + 4 and runs[0].quality == "raw" and [run.seed for run in runs] == [0] * 8 + [1] * 2
+    assert {str(run.settings) for run in runs if run.distiller == "add"} == {
+        "{}", '{"alpha": 0.1, "views": 3}', '{"alpha": 10, "views": 3}',
+    }  # fmt: skip
+    for wrong, words in (
+        ({"alpha": 1}, "entry 1 of runs: .*unexpected keyword argument 'alpha'"),
+        ({"settings": {"alpha": 1}}, "entry 1 of runs: settings are .* without a distiller"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            read_grid(grid(tmp_path, {"quality": "c40"} | wrong))
+    (tmp_path / "grid.yaml").write_text("- a")
+    with pytest.raises(ValueError, match=r"grid.yaml holds list; a grid has \['common', 'crops', 'profile', 'runs'\]"):
+        read_grid(tmp_path / "grid.yaml")
+
+
+def test_the_grids_of_this_project():
+    """Runs of each, counted by hand."""
+    counts = {
+        "ablation": 51, "figure5": 27, "figure6": 45, "outside": 75, "smoke": 6, "table1-c23": 90, "table1-c40": 90, "table2": 18,
+        "table3": 36, "tuning": 14,
+    }  # fmt: skip
+    counts |= {f"{name}-{table}": n for name in ("reader", "paper") for table, n in
+               {"ablation": 51, "figure5": 285, "figure6": 45, "outside": 75, "table1": 255, "table2": 18, "table3": 225}.items()}  # fmt: skip
+    assert {path.stem: len(read_grid(path)[1]) for path in GRIDS.glob("*.yaml")} == counts
+    assert all((GRIDS.parent / f"{read_grid(path)[0]['notebook']}.ipynb").is_file() for path in GRIDS.glob("*.yaml"))
+
+
+def test_what_is_missing_is_named(project):
+    with pytest.raises(ValueError, match=r"no grid .*nowhere.yaml; there are \[.*'tuning'"):
+        sweep("nowhere", root=project)
+    with pytest.raises(FileNotFoundError, match=r"for the notebook .*nothing.ipynb"):
+        sweep(grid(project, {"quality": "c40"}, notebook="nothing"), root=project)
+    (project / "data" / "crops").unlink()
+    with pytest.raises(FileNotFoundError, match="crops"):
+        sweep(grid(project, {"quality": "c40"}), root=project)
+
+
+# A notebook that trains nothing. It notes that it ran, under which environment; waits to be killed, or fails, if told so.
+MEASURE = """
+import os, time
+from pathlib import Path
+from addlib.results import Run, record_measurements
+folder = Path("../../data")
+(folder / f"pid-{seed}").write_text(str(os.getpid()))
+with (folder / "log").open("a") as file:
+    file.write(f"{seed} {retrain} {os.environ['OMP_NUM_THREADS']} {os.environ.get('CUDA_VISIBLE_DEVICES')}\\n")
+while (folder / f"wait-{seed}").exists():
+    time.sleep(0.05)
+assert not (folder / f"fail-{seed}").exists(), "told to fail"
+run = Run(manipulation, quality, detector, recipe=recipe, changes=changes, seed=seed, start=start, settings=settings)
+rows = [{"data": "DATA", "code": code, "condition": name} for name in ("dark", "bright")]
+record_measurements(run, profile, rows, folder / "results" / "measure.csv")
+"""
+
+
+@pytest.fixture
+def measure(project):
+    """A grid of three runs for that notebook."""
+    from addlib.faceforensics import data_hash
+
+    names = [*Run.__dataclass_fields__, "profile", "crops", "code", "retrain"]
+    parameters = nbformat.v4.new_code_cell(
+        "\n".join(f"{name} = None" for name in names), metadata={"tags": ["parameters"]}
+    )
+    cell = nbformat.v4.new_code_cell(MEASURE.replace("DATA", data_hash(project / "data" / "crops")))
+    notebook = nbformat.v4.new_notebook(cells=[parameters, cell])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, project / "book" / "experiments" / "measure.ipynb")
+    return grid(project, {"quality": "c40", "seed": [0, 1, 2]}, notebook="measure")
+
+
+def ran(project):
+    log = project / "data" / "log"
+    lines = log.read_text().splitlines() if log.exists() else []
+    log.unlink(missing_ok=True)
+    return lines
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_listed_and_run_by_the_next_sweep(project, measure, capfd):
+    data = project / "data"
+    (data / "wait-1").touch()
+
+    def kill():
+        deadline = time.monotonic() + 120
+        while not (pid := data / "pid-1").exists() or not pid.read_text():
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.05)
+        (data / "wait-1").unlink()
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    before = dict(os.environ)
+    assert sweep(measure, workers=1, root=project) is False
+    killer.join()
+    assert os.environ == before
+    said = capfd.readouterr()
+    assert "FAIL  FaceSwap c40 resnet18_narrow none" in said.out and "1 of 3 failed" in said.err
+    table = read_results(data / "results" / "measure.csv")
+    assert table["seed"].tolist() == [0, 0, 2, 2] and not (data / "results" / "runs.csv").exists()
+    assert sweep(measure, workers=1, root=project) is True
+    assert "3 runs, 2 left alone, 1 to run" in capfd.readouterr().out
+    table = read_results(data / "results" / "measure.csv")
+    assert table["seed"].tolist() == [0, 0, 1, 1, 2, 2] and table["condition"].tolist() == ["dark", "bright"] * 3
+
+
+@pytest.mark.slow
+def test_limit_force_and_stale(project, measure, capfd):
+    """True if what was tried has its row: with a limit too. force and stale tell the notebook to train again."""
+    assert sweep(measure, workers=1, limit=1, root=project) is True
+    assert [line.split()[:2] for line in ran(project)] == [["0", "False"]]
+    assert sweep(measure, workers=2, root=project) is True and len(ran(project)) == 2
+    assert sweep(measure, workers=1, root=project) is True and not ran(project)
+    assert "other code" not in capfd.readouterr().out
+
+    (project / "data" / "fail-2").touch()
+    assert sweep(measure, workers=1, force=True, root=project) is False, "an old row is no success"
+    assert sorted(line.split()[:2] for line in ran(project)) == [["0", "True"], ["1", "True"], ["2", "True"]]
+    assert "AssertionError: told to fail" in capfd.readouterr().out
+
+    table = project / "data" / "results" / "measure.csv"
+    rows = read_results(table)
+    run = Run.of(rows[rows["seed"] == 0].iloc[0])
+    record_measurements(run, "smoke", [{"data": rows["data"].iloc[0], "code": "0" * 12, "condition": "old"}], table)
+    assert sweep(measure, workers=1, root=project) is True and not ran(project)
+    assert "1 rows were made by other code than today's; --stale runs them again" in capfd.readouterr().out
+    assert sweep(measure, workers=1, stale=True, root=project) is True
+    assert [line.split()[:2] for line in ran(project)] == [["0", "True"]]
+
+
+@pytest.mark.slow
+def test_children_get_the_gpus_of_their_parent_and_share_the_cores(project, measure, monkeypatch, tmp_path):
+    """With CUDA_VISIBLE_DEVICES=2,3 no run may see 0 or 1; one that is taken is left alone."""
+    monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-3f")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("addlib.parallel.allotted_processes", lambda: 6)
+    module._gpus.cache_clear()
+    try:
+        with locked(tmp_path / f"addlib-{os.getuid()}" / "gpu-2.lock"):
+            assert sweep(measure, workers=1, limit=2, root=project) is True
+        assert [line.split()[2:] for line in ran(project)] == [["6", "GPU-3f"]] * 2
+        assert sweep(measure, workers=1, root=project) is True
+        assert [line.split()[2:] for line in ran(project)] == [["6", "2"]]
+        assert module._gpus() == ("2", "GPU-3f")
+    finally:
+        module._gpus.cache_clear()
+
+
+def test_code_behind_a_notebook(tmp_path):
+    """Its own cells, without their layout, and what they import from addlib."""
+
+    def code(*cells):
+        nbformat.write(
+            nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]), tmp_path / "n.ipynb"
+        )
+        return module.code_behind(tmp_path / "n.ipynb")
+
+    first = code("from addlib import metrics\nx = 1")
+    assert code("from addlib import metrics", "x  =  1  # one") == first
+    assert (
+        len(
+            {first, code("from addlib import metrics\nx = 2"), code("from addlib import results\nx = 1"), code("x = 1")}
+        )
+        == 4
+    )
+
+
+@pytest.mark.slow
+def test_trainings_and_what_is_measured_on_them(project, tree, prepared, capfd):
+    """The notebooks of this repository, from the grid to the rows, on the networks of one seed."""
+    data = project / "data"
+    (data / "crops").unlink()
+    shutil.copytree(prepared, data / "crops" / "small")
+    shutil.copytree(tree, data / "small")
+    where = {"crops": "../data/crops/small"}
+    runs = [
+        {"quality": "c40", "distiller": ["none", "add"]},
+        {"quality": "c40", "distiller": "none", "start": "teacher"},
+    ]
+    bad = {"quality": "c40", "distiller": "none", "detector": "resnet19"}
+    assert sweep(grid(project, *runs, bad, **where, test_crops="../data/crops/small"), workers=1, root=project) is False
+    assert "unknown detector 'resnet19'" in capfd.readouterr().out
+    table = read_results(data / "results" / "runs.csv")
+    assert sorted(zip(table["distiller"], table["start"], strict=True)) == [
+        ("add", "noise"), ("none", "noise"), ("none", "teacher"),
+    ]  # fmt: skip
+    assert (table["large_auc"] == table["auc"]).all() and (table["large_images"] == table["images"]).all()
+    folders = {path.parent.name for path in (data / "runs").glob("*/row.json")}
+    assert len(folders) == 4 and {name.rsplit("-", 1)[1] for name in folders} > set(table["key"]), (
+        "one key; and the teacher"
+    )
+    answers = read_predictions(table["key"].iloc[0], data / "results")
+    assert (
+        answers["split"].value_counts()["test"] == answers["split"].value_counts()["large"] == table["images"].iloc[0]
+    )
+    for notebook, conditions in (
+        ("look", {"none", "shuffle", "busy background"}),
+        ("outside", {"raw", "c40", "jpeg 75"}),
+    ):
+        cells = grid(project, {"quality": "c40", "distiller": "add"}, notebook=notebook, **where)
+        assert sweep(cells, workers=1, root=project) is True
+        found = read_results(data / "results" / f"{notebook}.csv")
+        assert conditions <= set(found["condition"]) and set(found["key"]) < set(table["key"])
+        assert len(list((data / "runs").glob("*/row.json"))) == 4, "nothing was trained again"
