@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from addlib.book.project import Project
-
 ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "book"), str(ROOT)]  # as the cases outside pytest need it, too
+
+import builder
+from addlib import provenance
+from builder.project import Project
+
 ALT = "One blue pixel, drawn to stand for a figure."
 # A picture without a plotting library: the smallest PNG, one pixel.
 DRAW = """
@@ -53,15 +58,16 @@ class TinyBook(Project):
 
 
 def make(root: Path) -> TinyBook:
-    tiny = TinyBook(root)
     for folder in ("book/profiles", "addlib", "tests/book"):
         (root / folder).mkdir(parents=True)
     shutil.copy(ROOT / "_config.yml", root)
+    (root / "book" / "_toc.yml").write_text(
+        "format: jb-book\nroot: intro\nchapters:\n  - file: 01-pixel\n  - file: 02-number\n  - file: status\n"
+    )
+    tiny = TinyBook(root)
     shutil.copy(ROOT / "tests" / "book" / "nbval.cfg", root / "tests" / "book")
     shutil.copytree(ROOT / "book" / "assets", tiny.book / "assets")
-    # The settings name an extension of addlib.book, so the tiny package has it too.
-    shutil.copytree(ROOT / "addlib" / "book", root / "addlib" / "book", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "addlib" / "provenance.py", root / "addlib")
+    shutil.copytree(ROOT / "book" / "_ext", tiny.book / "_ext", ignore=shutil.ignore_patterns("__pycache__"))
     modules = {
         "__init__": "",
         "used": "from addlib import deep\n\nvalue = deep.value\n",
@@ -75,9 +81,6 @@ def make(root: Path) -> TinyBook:
     (tiny.book / "profiles" / "smoke.yaml").write_text("common:\n  profile: smoke\n  unheard_of: 1\nchapters: {}\n")
     (tiny.book / "references.bib").write_text("")
     (tiny.book / "intro.md").write_text("# Intro\n\nHello.\n")
-    (tiny.book / "_toc.yml").write_text(
-        "format: jb-book\nroot: intro\nchapters:\n  - file: 01-pixel\n  - file: 02-number\n  - file: status\n"
-    )
     tiny.chapter(
         "01-pixel",
         ("title", "markdown", "# A pixel\n\nThe first prose.\n\n$$\na = b\n$$ (eq-a)\n"),
@@ -88,21 +91,25 @@ def make(root: Path) -> TinyBook:
 
 
 @pytest.fixture
-def tiny(tmp_path) -> TinyBook:
+def tiny(tmp_path, monkeypatch) -> TinyBook:
     """A tiny book that nothing has executed yet."""
-    return make(tmp_path / "project")
+    made = make(tmp_path / "project")
+    monkeypatch.setattr(provenance, "PACKAGE", made.root / "addlib")
+    return made
 
 
 @pytest.fixture(scope="session")
 def executed_once(tmp_path_factory) -> TinyBook:
-    from addlib import book
-
     made = make(tmp_path_factory.mktemp("executed") / "project")
-    assert book.execute(root=made.root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(provenance, "PACKAGE", made.root / "addlib")
+        assert builder.execute(root=made.root)
     return made
 
 
 @pytest.fixture
-def executed(executed_once, tmp_path) -> TinyBook:
+def executed(executed_once, tmp_path, monkeypatch) -> TinyBook:
     """A copy of a tiny book with its executed chapters, to be changed at will."""
-    return TinyBook(shutil.copytree(executed_once.root, tmp_path / "project"))
+    made = TinyBook(shutil.copytree(executed_once.root, tmp_path / "project"))
+    monkeypatch.setattr(provenance, "PACKAGE", made.root / "addlib")
+    return made

@@ -1,0 +1,115 @@
+"""Execute stale chapters with papermill."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from addlib import provenance
+from builder.chapters import Chapter, chapters
+from builder.project import INJECTED, Project, alone, as_bytes, code_cells, environment, read, run_all, tags
+
+
+def execute(
+    profile: str = "smoke",
+    names: list[str] | None = None,
+    jobs: int | None = None,
+    timeout: int = 600,
+    force: bool = False,
+    root: str | Path | None = None,
+) -> bool:
+    """Run stale chapters with papermill, the longest first.
+
+    Prints one line per chapter; one that fails does not stop the others. Executed copies go to
+    book/_build/executed/PROFILE, a failed one is kept there as NAME.failed.ipynb and never published. ``jobs`` chapters
+    run at once (None: one a core), with ``timeout`` seconds for each cell. True if every chapter is fresh in the end.
+    """
+    project = Project(root)
+    with alone(project, f"executing the chapters of profile {profile}"):
+        found = chapters(project, profile, names)
+        for chapter in found:
+            if chapter.state == "fresh" and not force:
+                print(f"fresh  {chapter.name}", flush=True)
+        stale = [chapter for chapter in found if force or chapter.state != "fresh"]
+        if not stale:
+            return True
+        record = {"profile": profile, **provenance.record(project.root)}
+        with _isolated(project):
+            return run_all(stale, lambda chapter: _run(project, chapter, record, timeout), jobs)
+
+
+@contextmanager
+def _isolated(project: Project):
+    """This process, whose kernels inherit it, in the book's folder and environment."""
+    before, folder = dict(os.environ), os.getcwd()
+    os.environ.clear()
+    os.environ.update(environment(project))
+    os.chdir(project.book)
+    try:
+        if not list(Path(os.environ["MPLCONFIGDIR"]).glob("fontlist*")):
+            # Made beforehand: on a slow machine Matplotlib would complain on a page about the time that it takes.
+            subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], capture_output=True)
+        yield
+    finally:
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _run(project: Project, chapter: Chapter, record: dict, timeout: int) -> bool:
+    """Execute one chapter; its line is printed as soon as it is done."""
+    import papermill
+
+    target, failed = chapter.executed, chapter.executed.with_suffix(".failed.ipynb")
+    part = target.with_suffix(".part.ipynb")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in (part, failed):
+        leftover.unlink(missing_ok=True)
+    started, problem = time.perf_counter(), None
+    try:
+        papermill.execute_notebook(
+            *(re.sub("([{}])", r"\1\1", str(path)) for path in (chapter.source, part)),  # it fills in braces otherwise
+            parameters=chapter.given,
+            kernel_name="python3",
+            progress_bar=False,
+            start_timeout=120,
+            execution_timeout=timeout,
+            coalesce_streams=True,  # a busy kernel sends one text in several pieces
+            extra_arguments=["--log-level=ERROR"],
+        )
+    except Exception as error:
+        # Papermill names the cell and shows its traceback; terminal colours are of no use in a log.
+        said = re.sub(r"\x1b\[[0-9;]*m|^-+\n", "", str(error)).strip()
+        limit = f"; the limit for one cell is {timeout} s" if "KeyboardInterrupt" in said or "Timeout" in said else ""
+        problem = f"{type(error).__name__}{limit}\n{said}"
+    seconds = time.perf_counter() - started
+    notebook = read(part) if part.is_file() else None
+    # sys.exit() ends a chapter without an error: cells that never ran are a failure too.
+    if notebook and not problem:
+        ended = [cell["execution_count"] is not None for cell in code_cells(notebook)]
+        problem = None if all(ended) else f"cell {ended.index(False) + 1} did not complete: the chapter ended before"
+    if problem:
+        target.unlink(missing_ok=True)
+        if notebook:
+            part.replace(failed)
+            problem += f"\npartial notebook: {failed.relative_to(project.root)}"
+        print(f"FAIL   {chapter.name}: " + problem.replace("\n", "\n       "), flush=True)
+        return False
+    for cell in notebook["cells"]:
+        for name in ("papermill", "execution"):
+            cell["metadata"].pop(name, None)
+        if INJECTED in tags(cell):
+            cell["id"] = INJECTED  # papermill draws one at random
+    for name in ("papermill", "widgets"):
+        notebook["metadata"].pop(name, None)
+    facts = {"data": chapter.data, "key": chapter.key, "seconds": round(seconds, 1)}
+    notebook["metadata"]["addlib"] = record | facts
+    part.write_bytes(as_bytes(notebook))
+    part.replace(target)
+    print(f"ok     {chapter.name} {seconds:.1f} s", flush=True)
+    return True
