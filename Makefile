@@ -5,8 +5,8 @@
 
 PROFILE ?= smoke
 PYTHON  ?=
-# One a core, as far as memory is likely to go; nproc would believe these two variables.
-JOBS    ?= $(shell n=$$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null || echo 2); echo $$((n < 8 ? n : 8)))
+# As many as this job was allotted cores and memory for.
+JOBS    ?= $$($(BIN)/python -c "from addlib.parallel import allotted_processes as n; print(n())")
 
 VENV    := .venv
 BIN     := $(VENV)/bin
@@ -44,7 +44,7 @@ help:
 	@echo 'make clean    remove builds, caches and MiniForensics; keeps .venv, trained networks (data/runs) and your own data'
 	@echo 'make clean-trainings   remove the trained networks in data/runs too; they take as long again as they took'
 	@echo 'single steps: install, lint, unit, execute, validate, refresh (expected text), publish, site (its tests)'
-	@echo 'PROFILE=$(PROFILE)  (smoke, reader, paper: book/profiles)   JOBS=$(JOBS)  (chapters and tests at once)'
+	@echo 'PROFILE=$(PROFILE)  (smoke, reader, paper: book/profiles)   JOBS=N  (chapters and tests at once; else one a core)'
 	@echo 'What the steps said, and how long they took: $(LOG)'
 
 # --- installation: redone when the lock or pyproject.toml changes ---

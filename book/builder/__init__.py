@@ -1,8 +1,4 @@
-"""Execute, validate, refresh, publish and print the book; ``make`` calls it as ``python book/builder COMMAND``.
-
-papermill executes the chapters into book/_build/executed/PROFILE, nbval runs them again and compares their text with
-tests/book/expected, Jupyter Book builds the site in book/_build/html.
-"""
+"""Execute, validate, refresh, publish and print the book; ``make`` calls it as ``python book/builder COMMAND``."""
 
 from builder.chapters import fill_in
 from builder.execute import execute

@@ -1,29 +1,26 @@
-"""The command line: ``python book/builder execute | validate | refresh | publish | pdf``; defaults are the functions' own."""
+"""The command line; defaults of functions hold where an option is left out."""
 
 import os
 import sys
 from pathlib import Path
 
-BOOK = Path(__file__).resolve().parents[1]
 # Python puts the package's own folder first, whose modules have common names.
-sys.path[:1] = [str(BOOK), str(BOOK.parent)]
+sys.path[:1] = [str(Path(__file__).resolve().parents[place]) for place in (1, 2)]
 
 import click
 
 import builder
 
 main = click.Group(help="Execute, validate, refresh, publish and print the book.")
-OPTIONS = {
-    "names": click.argument("names", metavar="[CHAPTER]...", nargs=-1),
-    "profile": click.option("--profile", default="smoke", show_default=True, help="A file of book/profiles."),
-    "jobs": click.option("--jobs", type=click.IntRange(1), help="Chapters at once; one a core if left out."),
-    "timeout": click.option("--timeout", default=600, show_default=True, help="Limit for one cell, in seconds."),
-    "force": click.option("--force", is_flag=True, help="Run fresh chapters too."),
-}
+profile = click.option("--profile", default="smoke", show_default=True, help="A file of book/profiles.")
+jobs = click.option("--jobs", type=click.IntRange(1), help="Chapters at once  [default: one a core]")
+timeout = click.option("--timeout", default=600, show_default=True, help="Limit for one cell, in seconds.")
+force = click.option("--force", is_flag=True, help="Run fresh chapters too.")
+names = click.argument("names", metavar="[CHAPTER]...", nargs=-1)
 
 
-def add(function, *options: str) -> None:
-    def command(**values):
+def command(function, *options) -> None:
+    def call(**values):
         try:
             sys.exit(0 if function(**values) else 1)
         except (builder.BookError, OSError) as error:
@@ -34,15 +31,13 @@ def add(function, *options: str) -> None:
             os._exit(130)  # chapters that still run end with the process that started them
 
     for option in options:
-        command = OPTIONS[option](command)
-    main.command(function.__name__, help=function.__doc__.partition("\n\n")[0])(command)
+        call = option(call)
+    main.command(function.__name__, help=function.__doc__.partition("\n\n")[0])(call)
 
 
-add(builder.execute, "names", "profile", "jobs", "timeout", "force")
-add(builder.validate, "names", "jobs", "timeout")
-add(builder.refresh, "names")
-add(builder.publish, "profile")
-add(builder.pdf)
-
-if __name__ == "__main__":
-    main()
+command(builder.execute, force, timeout, jobs, profile, names)
+command(builder.validate, timeout, jobs, names)
+command(builder.refresh, names)
+command(builder.publish, profile)
+command(builder.pdf)
+main()

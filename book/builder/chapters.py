@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
-import json
 import os
+import re
 from collections.abc import MutableMapping
 from pathlib import Path
 
 from addlib import provenance
 from builder.project import BookError, Project, code_cells, read, tags
 
-AUTO = "auto"  # the profile that a chapter declares; papermill replaces it, or fill_in does
 VARIABLE = "ADDLIB_PROFILE"
 BY_HAND = "by-hand"  # tag of the cell that calls fill_in; it changes no number of a page
 # Modules through which a chapter reads rows and claims without naming their files.
@@ -24,9 +24,8 @@ class Chapter:
     """One chapter under one profile; what is wrong with the form of either raises BookError.
 
     declared, given: parameters of the chapter, and those of them that the profile sets. data: hash of the crops that it
-    reads, None if none. made: the executed copy. key: stands for all that the numbers of the chapter can depend on:
-    code, parameters, files, the addlib modules behind its imports, locked packages, data, and how it is executed; not
-    for prose and metadata, which are merged into the page at publish.
+    reads, or None. made: the executed copy, or None. key: stands for all that the numbers of the chapter can depend on;
+    prose and metadata are merged into the page at publish.
     """
 
     def __init__(self, project: Project, profile: str, source: Path):
@@ -45,28 +44,26 @@ class Chapter:
         folder = values.get("crops") or _profile(project, profile)[0].get("crops", "")
         manifest = (project.book / folder / "manifest.csv").resolve()
         if not manifest.is_file():
-            raise BookError(
-                f"{self.name} reads {folder or 'videos'} (seen from book/), which holds no manifest.csv; "
-                "run 'make data', or 'addlib prepare' for your own videos"
-            )
+            remedy = "run 'make data', or 'addlib prepare' for your own videos"
+            raise BookError(f"{self.name} reads {folder} (seen from book/), which holds no manifest.csv; {remedy}")
         return _data_hash(manifest.parent, manifest.stat().st_mtime_ns)
 
     def _key(self, project: Project) -> str:
-        cells = [cell for cell in code_cells(self.notebook) if BY_HAND not in tags(cell)]
-        code = "\n".join(_python(cell["source"], f"{self.name}, cell {cell['id']}") for cell in cells)
-        values = [self.declared, self.given]
+        """Hash of code, parameters, files, addlib modules behind the imports, locked packages, data, and of how it is run."""
+        cells = [(cell["id"], cell["source"]) for cell in code_cells(self.notebook) if BY_HAND not in tags(cell)]
+        code, values = "\n".join(source for _, source in cells), repr([self.declared, self.given])
+        tree = _parse(f"{code}\n{values}", self.name)
+        nodes = [getattr(node, "value", None) for node in ast.walk(tree)]
         # Whatever text of code or parameters is the path of a file of the project, the chapter may read.
-        constants = [getattr(node, "value", None) for node in ast.walk(ast.parse(f"{code}\n{values!r}"))]
-        texts = {text for text in constants if isinstance(text, str) and len(text) < 200 and "\0" not in text}
+        texts = {text for text in nodes if isinstance(text, str) and len(text) < 200 and "\0" not in text}
         files = {path for text in texts if (path := (project.book / text).resolve()).is_relative_to(project.root)}
-        modules = provenance.imported_modules(code)
+        modules = provenance.imported_modules(ast.unparse(tree))
         if READERS & set(provenance.modules_behind(*modules)):
             files |= {path for kind in ("claims.yml", "results/*", "paper/*") for path in project.root.glob(f"data/{kind}")}
         files |= {project.root / "requirements.lock", Path(__file__).with_name("execute.py")}
         hashes = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file())
-        sources = [[cell["id"], cell["source"]] for cell in cells]
-        parts = [sources, repr(values), hashes, provenance.code_hash(*modules), self.data]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        parts = [cells, values, hashes, provenance.code_hash(*modules), self.data]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     @property
     def state(self) -> str:
@@ -102,20 +99,15 @@ def parameters(project: Project, profile: str, source: Path) -> tuple[dict[str, 
             ) from error
     common, overrides = _profile(project, profile)
     own = overrides.get(source.stem) or {}
-    if unknown := sorted(set(own) - set(declared)):
-        raise BookError(
-            f"profiles/{profile}.yaml gives {source.stem} a value for {', '.join(unknown)}, which its parameters cell "
-            f"does not declare; it declares {', '.join(declared)}"
-        )
-    given = {name: value for name, value in {**common, **own}.items() if name in declared}
+    given = {name: value for name, value in {**common, **own}.items() if name in {*declared, *own}}
     for name, value in given.items():
-        kind = type(declared[name])
-        if kind is float and type(value) is int:
+        default = declared.get(name, f"no {name}")
+        if type(default) is float and type(value) is int:
             given[name] = float(value)
-        elif declared[name] is not None and value is not None and type(value) is not kind:
+        elif name not in declared or None not in (value, default) and type(value) is not type(default):
             raise BookError(
-                f"profiles/{profile}.yaml: {name} of {source.stem} is {value!r}, the chapter declares {declared[name]!r}; "
-                "YAML reads 1e-3 as text, write numbers as in 1.0e-3"
+                f"profiles/{profile}.yaml: {name} of {source.stem} is {value!r}, the chapter declares {default!r}; "
+                f"it knows {', '.join(declared)}, and YAML reads 1e-3 as text: write 1.0e-3"
             )
     return declared, given
 
@@ -123,17 +115,11 @@ def parameters(project: Project, profile: str, source: Path) -> tuple[dict[str, 
 def fill_in(name: str, namespace: MutableMapping, root: str | Path | None = None) -> None:
     """Replace the parameters of a chapter that was opened by hand by those that fit this machine, and say which.
 
-    The profile is the one that the environment variable ADDLIB_PROFILE names, else ``reader`` with a CUDA device and
-    ``smoke`` without. Does nothing unless ``profile`` is "auto"; a parameter that somebody has set keeps its value.
-
-    Args:
-        name: of the chapter, without ``.ipynb``.
-        namespace: its variables, ``globals()``.
-
-    Raises:
-        BookError: for a profile or a chapter that does not exist.
+    Does nothing unless the chapter's ``profile`` is "auto". The profile is then the one that the environment variable
+    ADDLIB_PROFILE names, else ``reader`` with a CUDA device and ``smoke`` without; a parameter that somebody has set keeps
+    its value. ``name`` is that of the chapter, without ``.ipynb``; ``namespace`` its variables, ``globals()``.
     """
-    if namespace["profile"] != AUTO:
+    if namespace["profile"] != "auto":
         return
     project, chosen = Project(root), os.environ.get(VARIABLE)
     if not chosen:
@@ -142,8 +128,7 @@ def fill_in(name: str, namespace: MutableMapping, root: str | Path | None = None
         found = torch.cuda.is_available()
         chosen = "reader" if found else "smoke"
         print(f"profile {chosen}: {'a GPU is here' if found else 'no GPU is here'}; {VARIABLE} names another")
-    (source,) = project.sources([name])
-    declared, given = parameters(project, chosen, source)
+    declared, given = parameters(project, chosen, *project.sources([name]))
     namespace.update({key: value for key, value in given.items() if namespace[key] == declared[key]})
 
 
@@ -162,17 +147,11 @@ def _profile(project: Project, profile: str) -> tuple[dict, dict]:
     return content.get("common") or {}, overrides
 
 
-def _python(code: str, where: str) -> str:
-    """Code without a notebook's own commands."""
-    try:
-        ast.parse(code)
-        return code
-    except SyntaxError:
-        from IPython.core.inputtransformer2 import TransformerManager
-    try:
-        return ast.unparse(ast.parse(TransformerManager().transform_cell(code)))
-    except SyntaxError as error:
-        raise BookError(f"{where} is not valid Python: {error}") from error
+def _parse(code: str, name: str) -> ast.Module:
+    for attempt in (code, re.sub(r"^(\s*)[%!].*", r"\1pass", code, flags=re.M)):  # the second without a notebook's commands
+        with contextlib.suppress(SyntaxError):
+            return ast.parse(attempt)
+    raise BookError(f"{name} holds code that is not valid Python")
 
 
 @functools.cache

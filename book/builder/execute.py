@@ -65,34 +65,28 @@ def _run(project: Project, chapter: Chapter, record: dict, timeout: int) -> bool
     """Execute one chapter; its line is printed as soon as it is done."""
     import papermill
 
-    target, failed = chapter.executed, chapter.executed.with_suffix(".failed.ipynb")
-    part = target.with_suffix(".part.ipynb")
+    target, failed, part = (chapter.executed.with_suffix(kind) for kind in (".ipynb", ".failed.ipynb", ".part.ipynb"))
     target.parent.mkdir(parents=True, exist_ok=True)
     for leftover in (part, failed):
         leftover.unlink(missing_ok=True)
-    started, problem = time.perf_counter(), None
+    started, problem, notebook = time.perf_counter(), "", None
+    paths = [re.sub("([{}])", r"\1\1", str(path)) for path in (chapter.source, part)]  # papermill fills in braces otherwise
     try:
         papermill.execute_notebook(
-            *(re.sub("([{}])", r"\1\1", str(path)) for path in (chapter.source, part)),  # it fills in braces otherwise
-            parameters=chapter.given,
-            kernel_name="python3",
-            progress_bar=False,
-            start_timeout=120,
-            execution_timeout=timeout,
-            coalesce_streams=True,  # a busy kernel sends one text in several pieces
-            extra_arguments=["--log-level=ERROR"],
-        )
+            *paths, chapter.given, kernel_name="python3", progress_bar=False, start_timeout=120, execution_timeout=timeout,
+            coalesce_streams=True, extra_arguments=["--log-level=ERROR"],  # a busy kernel sends one text in several pieces
+        )  # fmt: skip
     except Exception as error:
         # Papermill names the cell and shows its traceback; terminal colours are of no use in a log.
         said = re.sub(r"\x1b\[[0-9;]*m|^-+\n", "", str(error)).strip()
         limit = f"; the limit for one cell is {timeout} s" if "KeyboardInterrupt" in said or "Timeout" in said else ""
         problem = f"{type(error).__name__}{limit}\n{said}"
     seconds = time.perf_counter() - started
-    notebook = read(part) if part.is_file() else None
-    # sys.exit() ends a chapter without an error: cells that never ran are a failure too.
-    if notebook and not problem:
+    if part.is_file():
+        notebook = read(part)
         ended = [cell["execution_count"] is not None for cell in code_cells(notebook)]
-        problem = None if all(ended) else f"cell {ended.index(False) + 1} did not complete: the chapter ended before"
+        if not all(ended) and not problem:
+            problem = f"code cell {ended.index(False) + 1} did not complete: the chapter ended before, by sys.exit() perhaps"
     if problem:
         target.unlink(missing_ok=True)
         if notebook:
@@ -101,15 +95,11 @@ def _run(project: Project, chapter: Chapter, record: dict, timeout: int) -> bool
         print(f"FAIL   {chapter.name}: " + problem.replace("\n", "\n       "), flush=True)
         return False
     for cell in notebook["cells"]:
-        for name in ("papermill", "execution"):
-            cell["metadata"].pop(name, None)
-        if INJECTED in tags(cell):
-            cell["id"] = INJECTED  # papermill draws one at random
-    for name in ("papermill", "widgets"):
-        notebook["metadata"].pop(name, None)
+        cell["metadata"] = {name: value for name, value in cell["metadata"].items() if name not in ("papermill", "execution")}
+        cell["id"] = INJECTED if INJECTED in tags(cell) else cell["id"]  # papermill draws one at random
+    kept = {name: value for name, value in notebook["metadata"].items() if name not in ("papermill", "widgets")}
     facts = {"data": chapter.data, "key": chapter.key, "seconds": round(seconds, 1)}
-    notebook["metadata"]["addlib"] = record | facts
-    part.write_bytes(as_bytes(notebook))
+    part.write_bytes(as_bytes({**notebook, "metadata": {**kept, "addlib": record | facts}}))
     part.replace(target)
     print(f"ok     {chapter.name} {seconds:.1f} s", flush=True)
     return True

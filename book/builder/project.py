@@ -16,6 +16,8 @@ LEFTOVERS = re.compile(
     r"(LOCAL_|GROUP_|NODE_)?RANK|(LOCAL_)?WORLD_SIZE|MASTER_(ADDR|PORT)|SLURM_(NTASKS|PROCID)|COLUMNS|LINES|MATPLOTLIBRC"
     r"|(NO|FORCE)_COLOR|(TORCHELASTIC|PL|JUPYTER|IPY|PYTEST)_.*|PYTHON(?!PATH$).*"
 )
+FOLDERS = ("IPYTHONDIR", "MPLCONFIGDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class BookError(RuntimeError):
@@ -76,18 +78,16 @@ def environment(project: Project) -> dict[str, str]:
     own, user = project.build / "home", os.path.expanduser("~")
     if not (os.path.isdir(user) and os.access(user, os.W_OK | os.X_OK)):
         values = {name: value for name, value in values.items() if not name.startswith("XDG_")} | {"HOME": str(own)}
-    # Neither settings nor kernels of the user's other projects.
-    for name in ("IPYTHONDIR", "MPLCONFIGDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
+    for name in FOLDERS:  # neither settings nor kernels of the user's other projects
         values[name] = str(own / name.lower())
         Path(values[name]).mkdir(parents=True, exist_ok=True)
-    # One thread: sums are split among threads, so their number shows in the fifth digit of a trained number.
-    values |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    values |= {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-    # No progress bars in stored output, no warning of ipykernel's debugger on stderr, which fails the build.
-    values |= {"ADD_HEADLESS": "1", "TQDM_DISABLE": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     # This project's addlib, also where another copy of it is installed.
     path = [str(project.root), str(project.book), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return values | {"PYTHONPATH": os.pathsep.join(path)}
+    # One thread: sums are split among threads, so their number shows in the fifth digit of a trained number. No progress
+    # bars in stored output, and no warning of ipykernel's debugger.
+    values |= dict.fromkeys(THREADS, "1") | {"PYTHONPATH": os.pathsep.join(path), "PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
+    values |= {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "ADD_HEADLESS": "1", "TQDM_DISABLE": "1"}
+    return values | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
 
 
 @contextmanager
@@ -100,7 +100,7 @@ def alone(project: Project, what: str):
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        said = holder.read_text(encoding="utf-8") if holder.is_file() else "a moment ago"
+        said = holder.read_text(encoding="utf-8") if holder.is_file() else "it has just begun"
         print(f"waiting for another command in this folder: {said}", flush=True)
         lock.acquire()
     holder.write_text(f"{what}, process {os.getpid()}, since {time.strftime('%H:%M:%S')}", encoding="utf-8")
@@ -112,12 +112,13 @@ def alone(project: Project, what: str):
 
 def run_all(chapters: list, one, jobs: int | None) -> bool:
     """``one(chapter)`` of every chapter, longest first, ``jobs`` at once (None: one a core); True if all are."""
-    jobs = jobs or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
-    ordered = sorted(chapters, key=lambda each: -each.seconds)
-    expected = max([sum(each.seconds for each in ordered) / jobs, ordered[0].seconds])
-    print(f"{len(ordered)} chapters, {jobs} at once: about {expected:.0f} s", flush=True)
+    from addlib.parallel import allotted_processes
+
+    jobs, ordered = jobs or allotted_processes(), sorted(chapters, key=lambda chapter: -chapter.seconds)
+    expected = max(sum(chapter.seconds for chapter in ordered) / jobs, ordered[0].seconds)
+    print(f"{len(ordered)} to run, {jobs} at once: about {expected:.0f} s", flush=True)
     pool = ThreadPoolExecutor(jobs)
     try:
-        return all([done.result() for done in [pool.submit(one, each) for each in ordered]])
+        return all([done.result() for done in [pool.submit(one, chapter) for chapter in ordered]])
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
-import threading
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urldefrag, urlsplit
 
 from builder.project import BookError, Project
 
@@ -20,8 +15,11 @@ READY = """async () => {
   document.querySelectorAll('details').forEach(e => { e.open = true; });
   await document.fonts.ready;
 }"""
-MARGINS = {"top": "16mm", "bottom": "18mm", "left": "15mm", "right": "15mm"}
-FOOTER = '<div style="font-size:8px;width:100%;text-align:center;color:#555"><span class="pageNumber"></span></div>'
+PRINT = {
+    "format": "A4", "margin": {"top": "16mm", "bottom": "18mm", "left": "15mm", "right": "15mm"}, "print_background": True,
+    "tagged": True, "display_header_footer": True, "header_template": "<span></span>",
+    "footer_template": '<div style="font-size:8px;width:100%;text-align:center"><span class="pageNumber"></span></div>',
+}  # fmt: skip
 
 
 def pages(project: Project) -> list[str]:
@@ -31,20 +29,6 @@ def pages(project: Project) -> list[str]:
     toc = yaml.safe_load((project.book / "_toc.yml").read_text(encoding="utf-8"))
     parts = [toc, *toc.get("parts", [])]
     return [toc["root"], *(entry["file"] for part in parts for entry in part.get("chapters", []))]
-
-
-@contextmanager
-def served(folder: Path):
-    """Address of the folder on a server of this process."""
-
-    class Handler(SimpleHTTPRequestHandler):
-        def log_message(self, *arguments):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 def pdf(root: str | Path | None = None) -> bool:
@@ -61,32 +45,29 @@ def pdf(root: str | Path | None = None) -> bool:
         raise BookError("there is no published site; run 'make book'")
     if executable is None:
         raise BookError(f"none of {', '.join(BROWSERS)} is on this machine; install Chromium to print the book")
-    writer, starts = PdfWriter(), {}
-    with served(project.html) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable)
+    writer, starts, site = PdfWriter(), {}, project.html.as_uri()
+    with sync_playwright() as playwright:
+        # Without the argument no page that is opened as a file may load its fonts.
+        browser = playwright.chromium.launch(executable_path=executable, args=["--allow-file-access-from-files"])
         for name in pages(project):
             tab = browser.new_page()
-            tab.goto(f"{address}/{name}.html", wait_until="networkidle", timeout=120_000)
+            tab.goto(f"{site}/{name}.html", wait_until="networkidle", timeout=120_000)
             tab.evaluate(READY)
-            printed = tab.pdf(
-                format="A4", margin=MARGINS, display_header_footer=True, header_template="<span></span>",
-                footer_template=FOOTER, print_background=True, tagged=True,
-            )  # fmt: skip
-            starts[name] = len(writer.pages)
+            printed = tab.pdf(**PRINT)
+            starts[f"{site}/{name}.html"] = len(writer.pages)
             title = tab.locator("article h1").first.inner_text().rstrip("#").strip()
             writer.append(PdfReader(io.BytesIO(printed)), outline_item=title)
             tab.close()
     for page in writer.pages:
         kept = ArrayObject()
-        for reference in page.get("/Annots", ()):
-            link = reference.get_object()
-            target = str(link.get("/A", {}).get("/URI", ""))
-            name = urlsplit(urldefrag(target)[0]).path.strip("/").removesuffix(".html")
-            if target.startswith(address) and name in starts:
-                del link["/A"]
-                link[NameObject("/Dest")] = ArrayObject([writer.pages[starts[name]].indirect_reference, NameObject("/Fit")])
-            if not target.startswith(address) or name in starts:
-                kept.append(reference)
+        for link in page.get("/Annots", ()):
+            target = str(link.get_object().get("/A", {}).get("/URI", "")).partition("#")[0]
+            if target in starts:
+                place = ArrayObject([writer.pages[starts[target]].indirect_reference, NameObject("/Fit")])
+                del link.get_object()["/A"]
+                link.get_object()[NameObject("/Dest")] = place
+            if target in starts or not target.startswith("file:"):
+                kept.append(link)
         page[NameObject("/Annots")] = kept
     output = project.build / "seeing-through-compression.pdf"
     writer.write(output)
