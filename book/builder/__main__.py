@@ -7,9 +7,9 @@ from pathlib import Path
 # Python puts the package's own folder first, whose modules have common names.
 sys.path[:1] = [str(Path(__file__).resolve().parents[place]) for place in (1, 2)]
 
-import click
+import click  # noqa: E402
 
-import builder
+import builder  # noqa: E402
 
 main = click.Group(help="Execute, validate, refresh, publish and print the book.")
 profile = click.option("--profile", default="smoke", show_default=True, help="A file of book/profiles.")

@@ -74,13 +74,12 @@ def _run(project: Project, chapter: Chapter, record: dict, timeout: int) -> bool
     try:
         papermill.execute_notebook(
             *paths, chapter.given, kernel_name="python3", progress_bar=False, start_timeout=120, execution_timeout=timeout,
-            coalesce_streams=True, extra_arguments=["--log-level=ERROR"],  # a busy kernel sends one text in several pieces
+            coalesce_streams=True, extra_arguments=["--log-level=CRITICAL"],  # a busy kernel sends one text in several pieces
         )  # fmt: skip
     except Exception as error:
         # Papermill names the cell and shows its traceback; terminal colours are of no use in a log.
         said = re.sub(r"\x1b\[[0-9;]*m|^-+\n", "", str(error)).strip()
-        limit = f"; the limit for one cell is {timeout} s" if "KeyboardInterrupt" in said or "Timeout" in said else ""
-        problem = f"{type(error).__name__}{limit}\n{said}"
+        problem = f"{type(error).__name__}; the limit for one cell is {timeout} s\n{said}"
     seconds = time.perf_counter() - started
     if part.is_file():
         notebook = read(part)

@@ -51,11 +51,10 @@ def read(path: Path) -> dict:
         notebook = json.loads(path.read_text(encoding="utf-8"))
         for cell in notebook["cells"]:
             cell["source"] = "".join(cell["source"])
-        ids = [cell["id"] for cell in notebook["cells"]]
+            if missing := {"id", "metadata", "cell_type"} - set(cell):
+                raise KeyError(*missing)
     except (ValueError, KeyError, TypeError) as error:
         raise BookError(f"{path.name} is not a valid notebook of format 4.5: {error!r}") from error
-    if repeated := sorted({name for name in ids if ids.count(name) > 1}):
-        raise BookError(f"{path.name}: every cell needs an id of its own, found twice: {', '.join(repeated)}")
     return notebook
 
 
@@ -119,6 +118,7 @@ def run_all(chapters: list, one, jobs: int | None) -> bool:
     print(f"{len(ordered)} to run, {jobs} at once: about {expected:.0f} s", flush=True)
     pool = ThreadPoolExecutor(jobs)
     try:
-        return all([done.result() for done in [pool.submit(one, chapter) for chapter in ordered]])
+        waiting = [pool.submit(one, chapter) for chapter in ordered]
+        return min(each.result() for each in waiting)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

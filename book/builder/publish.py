@@ -7,20 +7,17 @@ import re
 import shutil
 import subprocess
 import sys
-from html import escape
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from addlib import provenance
 from builder.chapters import BY_HAND, Chapter, chapters
-from builder.project import INJECTED, BookError, Project, alone, as_bytes, code_cells, environment, tags
+from builder.project import INJECTED, BookError, Project, alone, as_bytes, environment, tags
 
 # Sliders need a kernel: on a page they would be a line of text and scripts from elsewhere.
 WIDGET = "application/vnd.jupyter.widget-view+json"
 LEFT_OUT = {"_build", "builder", "experiments", "profiles", "__pycache__", ".ipynb_checkpoints", ".virtual_documents"}
 # What other pages show of a page, or lead to: a change of it builds all pages again.
 SKELETON = re.compile(r'^#+ .*|^\([^)\s]+\)=|:(?:label|name):.*|"name": ".*|^\$\$ *\(.*|\\label\{.*?\}', re.M)
-SMOKE = "<p><strong>Smoke run.</strong> These numbers only show that the code runs; they are no results.</p>"
 
 
 def publish(profile: str = "smoke", root: str | Path | None = None) -> bool:
@@ -35,85 +32,54 @@ def publish(profile: str = "smoke", root: str | Path | None = None) -> bool:
         if bad := [f"{chapter.name} ({chapter.state})" for chapter in found if chapter.state != "fresh"]:
             raise BookError(f"cannot publish {', '.join(bad)}; run 'make execute PROFILE={profile}'")
         files = _files(project, found)
-        library = {path.name: path.read_text(encoding="utf-8") for path in project.root.glob("addlib/**/*.py")}
         texts = {name: content.decode(errors="replace").replace("\\n", "\n") for name, content in files.items()}
-        pages = [text for name, text in texts.items() if name.endswith((".md", ".ipynb"))]
-        others = [text for name, text in texts.items() if not name.startswith("assets/") and text not in pages]
-        skeleton = provenance.digest([others, [SKELETON.findall(text) for text in pages], environment(project)["PYTHONPATH"]])
+        shared = [text for name, text in texts.items() if name.startswith(("_", "ref"))]  # settings, extensions, references
+        skeleton = provenance.digest([shared, [SKELETON.findall(text) for text in texts.values()], str(project.root)])
+        library = [path.read_text(encoding="utf-8") for path in sorted(project.root.glob("addlib/**/*.py"))]
         now, stamp = f"{skeleton} {provenance.digest([texts, library])}", project.build / "published.txt"
-        before = stamp.read_text() if stamp.is_file() else " "
-        if before != now or not (project.html / "index.html").is_file():
-            stamp.unlink(missing_ok=True)  # a build that failed is followed by a whole one, which repeats every warning
-            if before.split(" ")[0] != skeleton:
-                shutil.rmtree(project.build / "jb", ignore_errors=True)
-            if not _build(project, files):
-                return False
+        before = stamp.read_text() if stamp.is_file() else ""
+        if fresh := before == now and (project.html / "index.html").is_file():
+            print(f"fresh  {project.html / 'index.html'}")
+            return fresh
+        stamp.unlink(missing_ok=True)  # a build that fails is followed by a whole one, which repeats every warning
+        if not before.startswith(skeleton):
+            shutil.rmtree(project.build / "jb", ignore_errors=True)
+        if done := _build(project, files):
             stamp.write_text(now)
-        print(f"{'fresh ' if before == now else 'published'} {project.html / 'index.html'}")
-        return True
+            print(f"published {project.html / 'index.html'}")
+        return done
 
 
 def merge(chapter: Chapter) -> dict:
-    """The chapter as it is now, with the outputs of its executed copy, cell by cell id, and a line on how it was made.
+    """The chapter as it is now, with the outputs of its executed copy, cell by cell id, and how it was made.
 
     The chapter's parameters stay as a folded cell; those that papermill put after them are removed from the page but not
     from the notebook that a reader downloads. Widgets are left out: they live in JupyterLab.
     """
-    made = {cell["id"]: cell for cell in chapter.made["cells"]}
-    notebook = {**chapter.notebook, "metadata": {**chapter.notebook["metadata"], **chapter.made["metadata"]}, "cells": []}
+    made, cells = {cell["id"]: cell for cell in chapter.made["cells"]}, []
+    values = made.get(INJECTED, {"source": ""})
     for cell in chapter.notebook["cells"]:
-        notebook["cells"].append(cell)
-        if cell["cell_type"] != "code":
-            continue
-        own = tags(cell)
-        if BY_HAND in own:
-            cell["metadata"]["tags"] = [*own, "remove-cell"]
-            continue
-        copy = made[cell["id"]]
-        cell["execution_count"] = copy["execution_count"]
-        cell["outputs"] = [output for output in copy["outputs"] if WIDGET not in output.get("data", {})]
-        if "parameters" in own:
-            cell["metadata"]["tags"] = [*own, "hide-input"]
-            if INJECTED in made:
-                made[INJECTED]["metadata"]["tags"] = [INJECTED, "remove-cell"]
-                notebook["cells"].append(made[INJECTED])
-    title = next(cell for cell in notebook["cells"] if re.search("^# ", cell["source"], re.M))
-    values = made[INJECTED]["source"].splitlines() if INJECTED in made else []
-    title["source"] = re.sub("^# .*", lambda line: f"{line[0]}\n\n{_banner(chapter, values)}\n", title["source"], count=1, flags=re.M)
-    return notebook
+        cells.append(cell)
+        if BY_HAND in tags(cell):
+            cell["metadata"]["tags"] = [BY_HAND, "remove-cell"]
+        elif cell["cell_type"] == "code":
+            cell["execution_count"] = made[cell["id"]]["execution_count"]
+            cell["outputs"] = [output for output in made[cell["id"]]["outputs"] if WIDGET not in output.get("data", {})]
+            if "parameters" in tags(cell):
+                cell["metadata"]["tags"] = ["parameters", "hide-input"]
+                cells += [values | {"metadata": {"tags": [INJECTED, "remove-cell"]}}] if INJECTED in made else []
+    title = next(cell for cell in cells if re.search("^# ", cell["source"], re.M))
+    own = re.findall("^[^#\n].*", values["source"], re.M)
+    banner = _render("banner.html", facts=chapter.made["metadata"]["addlib"], parameters=own)
+    title["source"] = re.sub("^# .*", lambda line: f"{line[0]}\n\n{banner}\n", title["source"], count=1, flags=re.M)
+    return {**chapter.notebook, "metadata": chapter.notebook["metadata"] | chapter.made["metadata"], "cells": cells}
 
 
-def _banner(chapter: Chapter, values: list[str]) -> str:
-    """How the numbers on the page were made; HTML without a blank line, so that the search does not find it everywhere."""
-    facts = chapter.made["metadata"]["addlib"]
+def _render(template: str, **values) -> str:
+    from jinja2 import Environment, FileSystemLoader
 
-    def rows(**items):
-        return "".join(f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>" for name, value in items.items())
-
-    smoke, run = facts["profile"] == "smoke", f"{facts['seconds']:.0f} s on {facts['date']}"
-    shown = rows(
-        Profile=facts["profile"], Device=facts["device"], Commit=facts["commit"], Data=facts["data"] or "none", Run=run
-    )
-    versions = " · ".join(f"{name} {number}" for name, number in facts["versions"].items())
-    more = rows(Versions=versions, Parameters=" · ".join(line for line in values if line and line[0] != "#"))
-    return (
-        f'<div class="provenance{" smoke" if smoke else ""}" role="note">{SMOKE if smoke else ""}<dl>{shown}</dl>'
-        f"<details><summary>Versions and parameters</summary><dl>{more}</dl></details></div>"
-    )
-
-
-def _status(found: list[Chapter]) -> str:
-    """The page of all chapters with result, time and provenance."""
-    rows = ["| Chapter | Result | Run time | Profile | Device | Date | Commit | Data |", "| --- " * 8 + "|"]
-    every = [chapter.made["metadata"]["addlib"] for chapter in found]
-    for chapter, facts in zip(found, every, strict=True):
-        named = [str(facts[name] or "none").replace("|", "/") for name in ("profile", "device", "date", "commit", "data")]
-        rows.append(f"| {{doc}}`{chapter.name}` | passed | {facts['seconds']:.0f} s | {' | '.join(named)} |")
-    versions = sorted({", ".join(f"{name} {number}" for name, number in facts["versions"].items()) for facts in every})
-    return "\n".join(
-        ["# Status of this build", "", "Every line comes from the record that the run of a chapter left behind.", "", *rows, ""]
-        + [f"All chapters together: {sum(facts['seconds'] for facts in every):.0f} s. Made with {'; '.join(versions)}.", ""]
-    )
+    folder = FileSystemLoader(Path(__file__).parent, encoding="utf-8")
+    return Environment(loader=folder, autoescape=template.endswith(".html")).get_template(template).render(values)
 
 
 def repository(root: Path) -> str:
@@ -128,29 +94,28 @@ def repository(root: Path) -> str:
 
 
 def _files(project: Project, found: list[Chapter]) -> dict[str, bytes]:
-    """The stage: book/ with merged chapters, the status page and the settings for this machine."""
+    """The stage: book/ with merged chapters, the status page and the settings, which name the repository if there is one."""
     import yaml
 
     paths = {path.relative_to(project.book): path for path in project.book.rglob("*") if path.suffix != ".ipynb"}
-    files = {
-        name.as_posix(): path.read_bytes() for name, path in paths.items() if not LEFT_OUT & set(name.parts) and path.is_file()
-    }
+    files = {name.as_posix(): path for name, path in paths.items() if path.is_file() and not LEFT_OUT & set(name.parts)}
     settings = yaml.safe_load((project.root / "_config.yml").read_text(encoding="utf-8"))
     if address := repository(project.root):
         settings["repository"]["url"] = address
-        if "github" not in urlsplit(address).netloc:
-            settings["launch_buttons"].pop("colab_url")
+        if "gitlab" in address:
+            del settings["launch_buttons"]["colab_url"]
     else:
         del settings["repository"], settings["launch_buttons"]
         settings["html"] |= {f"use_{kind}_button": False for kind in ("repository", "edit_page", "issues")}
-    files |= {chapter.source.name: as_bytes(merge(chapter)) for chapter in found}
-    made = {"status.md": _status(found), "_config.yml": yaml.safe_dump(settings, sort_keys=False)}
-    return files | {name: text.encode() for name, text in made.items()}
+    status = _render("status.md", made={chapter.name: chapter.made["metadata"]["addlib"] for chapter in found})
+    made = {"status.md": status.encode(), "_config.yml": yaml.safe_dump(settings, sort_keys=False).encode()}
+    merged = {chapter.source.name: as_bytes(merge(chapter)) for chapter in found}
+    return {name: path.read_bytes() for name, path in files.items()} | merged | made
 
 
 def _build(project: Project, files: dict[str, bytes]) -> bool:
     """Bring the stage up to date, run Jupyter Book on it, and swap its site in."""
-    stage, work = project.build / "stage", project.build / "jb"
+    stage, work, new = (project.build / name for name in ("stage", "jb", "html.new"))
     for path in stage.rglob("*"):
         if path.is_file() and path.relative_to(stage).as_posix() not in files:
             path.unlink()
@@ -164,15 +129,11 @@ def _build(project: Project, files: dict[str, bytes]) -> bool:
     done = subprocess.run(command, cwd=project.root, env=environment(project), capture_output=True, text=True)
     lines = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr).splitlines()
     warnings = [line for line in lines if "WARNING" in line or "ERROR" in line]
-    site, new, old = work / "_build" / "html", project.build / "html.new", project.build / "html.old"
-    if done.returncode or warnings or not (site / "index.html").is_file():
+    if done.returncode or warnings:
         print("the builder failed:\n  " + "\n  ".join(warnings or lines[-20:]), file=sys.stderr)
         return False
-    for folder in (new, old):
-        shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(site, new)
-    if project.html.exists():
-        project.html.rename(old)
+    shutil.rmtree(new, ignore_errors=True)
+    shutil.copytree(work / "_build" / "html", new)
+    shutil.rmtree(project.html, ignore_errors=True)
     new.rename(project.html)
-    shutil.rmtree(old, ignore_errors=True)
     return True

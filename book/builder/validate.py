@@ -29,10 +29,6 @@ def refresh(names: list[str] | None = None, root: str | Path | None = None) -> b
         path = project.expected / f"{chapter.name}.json"
         path.write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
         print(f"wrote  {path.relative_to(project.root)}")
-    for path in project.expected.glob("*.json"):
-        if not names and path.stem not in {chapter.name for chapter in found}:
-            path.unlink()
-            print(f"removed {path.relative_to(project.root)}: no such chapter")
     return True
 
 
@@ -52,28 +48,23 @@ def validate(
 
 
 def reference(project: Project, chapter: Chapter) -> tuple[Path, bool]:
-    """Write the chapter with its expected outputs; its path, and whether the text is to be compared.
-
-    nbval runs a notebook in the folder where it lies, so a first cell moves the kernel to book/. It also counts code
-    cells from 0, so that its "Cell 3" is the chapter's third.
-    """
-    path = project.expected / f"{chapter.name}.json"
+    """Write the chapter with its expected outputs; its path, and whether the text is to be compared."""
+    path, notebook = project.expected / f"{chapter.name}.json", read(chapter.source)
     if not path.is_file():
-        raise BookError(
-            f"{chapter.name} has no expected outputs ({path.relative_to(project.root)}); run 'make execute refresh', and "
-            "read what it wrote"
-        )
-    expected, notebook = json.loads(path.read_text(encoding="utf-8")), read(chapter.source)
-    if unknown := sorted(set(expected["cells"]) - {cell["id"] for cell in notebook["cells"]}):
-        raise BookError(f"{chapter.name}: expected text for cells that do not exist: {', '.join(unknown)}; run 'make refresh'")
+        raise BookError(f"{chapter.name} has no expected outputs ({path.name}); run 'make execute refresh', and read what it wrote")
+    expected = json.loads(path.read_text(encoding="utf-8"))
     if chapter.data != expected["data"]:
-        print(
-            f"{chapter.name}: the data here ({chapter.data}) are not those of the expected text ({expected['data']}); "
-            "its cells are run, their text is not compared"
-        )
+        said = f"the data here ({chapter.data}) are not those of the expected text ({expected['data']})"
+        print(f"{chapter.name}: {said}; its cells are run, their text is not compared", flush=True)
     for count, cell in enumerate(code_cells(notebook), 1):
         cell["execution_count"] = count  # nbval takes a cell without a count as never run, and compares nothing
-        cell["outputs"] = [_output(kept) for kept in expected["cells"].get(cell["id"], [])]
+        cell["outputs"] = [
+            {"output_type": "stream", "name": kind, "text": kept[kind]}
+            if (kind := next(iter(kept))) in ("stdout", "stderr")
+            else {"output_type": "display_data", "metadata": {}, "data": kept}
+            for kept in expected["cells"].get(cell["id"], [])
+        ]
+    # nbval runs a notebook where it lies, and counts code cells from 0: with this first cell its third is the chapter's.
     move = {"cell_type": "code", "execution_count": 0, "id": "move", "metadata": {}, "outputs": []}
     notebook["cells"].insert(0, move | {"source": f"import os\nos.chdir({str(project.book)!r})"})
     target = project.build / "validate" / chapter.source.name
@@ -117,10 +108,3 @@ def _texts(project: Project, executed: dict) -> dict[str, list]:
                 lines = {kind: text.splitlines(keepends=True) for kind, text in texts.items()}
                 kept.setdefault(cell["id"], []).append(lines)
     return kept
-
-
-def _output(kept: dict[str, list[str]]) -> dict:
-    """The output of a notebook for one entry of an expected text."""
-    for name in {"stdout", "stderr"} & set(kept):
-        return {"output_type": "stream", "name": name, "text": kept[name]}
-    return {"output_type": "display_data", "metadata": {}, "data": kept}

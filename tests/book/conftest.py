@@ -12,9 +12,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "book"), str(ROOT)]  # whoever loads this file without pytest needs it too
 
-import builder
-from addlib import provenance
-from builder.project import Project, as_bytes, read
+import builder  # noqa: E402
+from addlib import provenance  # noqa: E402
+from builder.project import Project, as_bytes, read  # noqa: E402
 
 # A picture without a plotting library: the smallest PNG, one pixel.
 DRAW = """
