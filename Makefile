@@ -98,7 +98,9 @@ test: data
 
 lab: $(STAMP)
 	@printf '\n== JupyterLab; open the address with the token that it prints\n'
-	@$(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements >/dev/null
+	@# No question about news at the first start.
+	@test -f $(VENV)/etc/jupyter/labconfig/page_config.json \
+	  || $(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements >/dev/null 2>&1
 	@cd book && ../$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root)
 
 pdf: $(STAMP)
