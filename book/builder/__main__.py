@@ -1,5 +1,6 @@
-"""The command line; defaults of functions hold where an option is left out."""
+"""The command line: ``python book/builder COMMAND``; an option that is left out has the default of the function."""
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -7,37 +8,25 @@ from pathlib import Path
 # Python puts the package's own folder first, whose modules have common names.
 sys.path[:1] = [str(Path(__file__).resolve().parents[place]) for place in (1, 2)]
 
-import click  # noqa: E402
-
 import builder  # noqa: E402
 
-main = click.Group(help="Execute, validate, refresh, publish and print the book.")
-profile = click.option("--profile", default="smoke", show_default=True, help="A file of book/profiles.")
-jobs = click.option("--jobs", type=click.IntRange(1), help="Chapters at once  [default: one a core]")
-timeout = click.option("--timeout", default=600, show_default=True, help="Limit for one cell, in seconds.")
-force = click.option("--force", is_flag=True, help="Run fresh chapters too.")
-names = click.argument("names", metavar="[CHAPTER]...", nargs=-1)
-
-
-def command(function, *options) -> None:
-    def call(**values):
-        try:
-            sys.exit(0 if function(**values) else 1)
-        except (builder.BookError, OSError) as error:
-            print(f"book: error: {error}", file=sys.stderr)
-            sys.exit(1)
-        except KeyboardInterrupt:
-            print("book: interrupted; the same command goes on from here", file=sys.stderr)
-            os._exit(130)  # chapters that still run end with the process that started them
-
-    for option in options:
-        call = option(call)
-    main.command(function.__name__, help=function.__doc__.partition("\n\n")[0])(call)
-
-
-command(builder.execute, force, timeout, jobs, profile, names)
-command(builder.validate, timeout, jobs, names)
-command(builder.refresh, names)
-command(builder.publish, profile)
-command(builder.pdf)
-main()
+COMMANDS = {name: getattr(builder, name) for name in ("execute", "validate", "refresh", "publish", "pdf")}
+lines = [f"{name}: {function.__doc__.splitlines()[0]}" for name, function in COMMANDS.items()]
+parser = argparse.ArgumentParser("builder", None, "\n".join(lines), formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("command", choices=COMMANDS)
+parser.add_argument("names", nargs="*", metavar="CHAPTER", help="such as 02-the-data; all if left out (not of publish, pdf)")
+parser.add_argument("--profile", help="a file of book/profiles (execute, publish)")
+parser.add_argument("--jobs", type=int, help="chapters at once; one a core if left out (execute, validate)")
+parser.add_argument("--timeout", type=int, help="seconds for one cell (execute, validate)")
+parser.add_argument("--force", action="store_true", default=None, help="run fresh chapters too (execute)")
+options = {name: value for name, value in vars(parser.parse_args()).items() if value}
+function = COMMANDS[options.pop("command")]
+if unknown := set(options) - set(function.__code__.co_varnames[: function.__code__.co_argcount]):
+    parser.error(f"{function.__name__} takes no {', '.join(sorted(unknown))}")
+try:
+    sys.exit(0 if function(**options) else 1)
+except (builder.BookError, OSError) as error:
+    sys.exit(f"book: error: {error}")
+except KeyboardInterrupt:
+    print("book: interrupted; the same command goes on from here", file=sys.stderr)
+    os._exit(130)  # chapters that still run end with the process that started them

@@ -1,7 +1,5 @@
 """A chapter under a profile: its parameters, and whether it must run again."""
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import functools

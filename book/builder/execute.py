@@ -1,7 +1,5 @@
 """Execute stale chapters with papermill."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

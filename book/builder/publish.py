@@ -1,7 +1,5 @@
 """Merge prose and executed copies into a stage, and build the site from it."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """The site as one PDF, printed by Chromium."""
 
-from __future__ import annotations
-
 import io
 import shutil
 from pathlib import Path

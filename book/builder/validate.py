@@ -1,7 +1,5 @@
 """Expected text of the chapters, in small JSON files: written from executed copies, compared with by nbval."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
