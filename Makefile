@@ -5,17 +5,32 @@
 
 PROFILE ?= smoke
 PYTHON  ?=
-JOBS    ?= 2
+# As many as this job was allotted cores and memory for.
+JOBS    ?= $$($(BIN)/python -c "from addlib.parallel import allotted_processes as n; print(n())")
 
 VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
-ADDLIB  := $(BIN)/addlib
 SITE    := book/_build/html/index.html
-say      = @printf '\n== %s\n' "$(1)"
+LOG     := book/_build/make.log
+VIDEOS  := data/miniforensics
+CROPS   := data/crops/miniforensics
+
+SHELL   := bash
+export PYTHONUTF8 := 1
+unexport PYTHONHOME PYTHONSTARTUP PYTHONOPTIMIZE PYTEST_ADDOPTS RANK LOCAL_RANK WORLD_SIZE
+
+# $(call step,what,time it takes on two cores,command): a command with its name, its times, and a log of what it said.
+# Only what it prints goes through the log, so that progress bars reach the terminal.
+define step
+@mkdir -p $(dir $(LOG)); \
+printf '\n== %s%s\n' '$(1)' '$(if $(2), (about $(2) on two cores))' | tee -a $(LOG); \
+begun=$$SECONDS; { $(3); } | tee -a $(LOG); code=$${PIPESTATUS[0]}; \
+printf -- '-- %s: %d s\n' '$(1)' $$((SECONDS - begun)) | tee -a $(LOG); exit $$code
+endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test lab data clean pdf zip lint unit execute validate publish site
+.PHONY: help install book test lab data clean clean-trainings pdf zip lint unit execute validate refresh publish site again
 # The steps of one target build on each other; pytest and papermill have their own ways to use several cores.
 .NOTPARALLEL:
 
@@ -26,16 +41,19 @@ help:
 	@echo 'make pdf      print the book into book/_build/seeing-through-compression.pdf (needs Chromium or Chrome)'
 	@echo 'make zip      pack the rendered book, to be read without a network'
 	@echo 'make data     generate MiniForensics and cut its face crops'
-	@echo 'make clean    remove builds, caches and generated data; keeps .venv and your own data'
-	@echo 'PROFILE=$(PROFILE)  (smoke, reader, paper: book/profiles)'
+	@echo 'make clean    remove builds, caches and MiniForensics; keeps .venv, trained networks (data/runs) and your own data'
+	@echo 'make clean-trainings   remove the trained networks in data/runs too; they take as long again as they took'
+	@echo 'single steps: install, lint, unit, execute, validate, refresh (expected text), publish, site (its tests)'
+	@echo 'PROFILE=$(PROFILE)  (smoke, reader, paper: book/profiles)   JOBS=N  (chapters and tests at once; else one a core)'
+	@echo 'What the steps said, and how long they took: $(LOG)'
 
 # --- installation: redone when the lock or pyproject.toml changes ---
 
 install: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
-	$(call say,installing into $(VENV))
-	@set -e; \
+	@mkdir -p $(dir $(LOG)); printf '\n== installing into $(VENV) (a minute, and the download of 3 GB)\n' | tee -a $(LOG)
+	@set -e; begun=$$SECONDS; \
 	if [ ! -x $(BIN)/python ]; then \
 	  chosen=; \
 	  for candidate in $(or $(PYTHON),python3 python3.12 python3.11 python3.13); do \
@@ -47,21 +65,28 @@ $(STAMP): requirements.lock pyproject.toml
 	    echo 'no Python 3.11 to 3.13 found; name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12' >&2; exit 1; \
 	  fi; \
 	  $$chosen -m venv $(VENV); \
-	fi
-	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@# uv does in seconds what pip does in minutes; pip is the way out where only pip knows the network.
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -r requirements.lock \
-	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e . \
-	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
-	@touch $@
+	fi; \
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv; \
+	for what in '-r requirements.lock' '-e .'; do \
+	  : uv does in seconds what pip does in minutes, pip is the way out where only pip knows the network; \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps $$what \
+	    || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $$what; \
+	done; \
+	printf -- '-- installed: %d s\n' $$((SECONDS - begun)) | tee -a $(LOG); \
+	touch $@
 
 # --- what a newcomer calls ---
 
-data: $(STAMP)
-	$(call say,data)
-	@$(ADDLIB) generate data/miniforensics --overwrite
-	@$(ADDLIB) prepare data/miniforensics data/crops/miniforensics --frames 8
+data: $(CROPS)/manifest.csv
+
+# Made again when code that they depend on changes; then both commands keep what is still good.
+$(CROPS)/manifest.csv: requirements.lock $(wildcard addlib/*.py addlib/miniforensics/*.py addlib/faceforensics/*.py) \
+  $(if $(wildcard $(VIDEOS)/miniforensics.json),,again) | $(STAMP)
+	$(call step,data: drawing 1200 videos in three qualities,2 minutes,$(BIN)/addlib generate $(VIDEOS) --overwrite)
+	$(call step,data: cutting their faces,a minute,$(BIN)/addlib prepare $(VIDEOS) $(CROPS) --frames 8)
+	@touch $@
+
+again:
 
 book: data
 	@$(MAKE) --no-print-directory execute publish PROFILE=$(PROFILE)
@@ -71,40 +96,47 @@ book: data
 test: data
 	@$(MAKE) --no-print-directory lint unit execute validate publish site PROFILE=smoke
 
-lab: data
-	$(call say,JupyterLab; open the address with the token that it prints)
+lab: $(STAMP)
+	@printf '\n== JupyterLab; open the address with the token that it prints\n'
+	@# No question about news at the first start.
+	@test -f $(VENV)/etc/jupyter/labconfig/page_config.json \
+	  || $(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements >/dev/null 2>&1
 	@cd book && ../$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root)
 
-pdf zip: $(STAMP)
-	@$(ADDLIB) book $@
+pdf: $(STAMP)
+	$(call step,printing the site,3 minutes,$(BIN)/python book/builder pdf)
+
+zip: $(STAMP)
+	@test -f $(SITE) || { echo 'there is no site to pack; run: make book' >&2; exit 1; }
+	@cd book/_build && ../../$(BIN)/python -c 'import shutil; print(shutil.make_archive("seeing-through-compression", "zip", "html"))'
 
 clean:
-	rm -rf book/_build data/miniforensics data/crops/miniforensics data/crops/conditions data/runs
+	rm -rf book/_build $(VIDEOS) $(CROPS) data/crops/conditions
 	rm -rf .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -print0 | xargs -0 rm -rf
+
+clean-trainings: clean
+	rm -rf data/runs
 
 # --- the single steps ---
 
 lint: $(STAMP)
-	$(call say,ruff)
-	@$(BIN)/ruff check .
+	$(call step,ruff,,$(BIN)/ruff check .)
 
 unit: $(STAMP)
-	$(call say,unit tests)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests --ignore=tests/book/test_site.py -n $(JOBS) --dist loadfile
+	$(call step,unit tests,4 minutes,OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests --ignore=tests/book/test_site.py -n $(JOBS) --dist worksteal)
 
 execute: $(STAMP)
-	$(call say,executing the chapters: profile $(PROFILE))
-	@$(ADDLIB) book execute --profile $(PROFILE) --jobs $(JOBS)
+	$(call step,executing the chapters: profile $(PROFILE),,$(BIN)/python book/builder execute --profile $(PROFILE) --jobs $(JOBS))
 
 validate: $(STAMP)
-	$(call say,comparing what the chapters print)
-	@$(ADDLIB) book validate --jobs $(JOBS)
+	$(call step,comparing what the chapters print,,$(BIN)/python book/builder validate --jobs $(JOBS))
+
+refresh: $(STAMP)
+	@$(BIN)/python book/builder refresh
 
 publish: $(STAMP)
-	$(call say,building the site)
-	@$(ADDLIB) book publish --profile $(PROFILE)
+	$(call step,building the site,half a minute,$(BIN)/python book/builder publish --profile $(PROFILE))
 
 site: $(STAMP)
-	$(call say,tests of the site)
-	@$(BIN)/python -m pytest tests/book/test_site.py
+	$(call step,tests of the site,3 minutes,$(BIN)/python -m pytest -q tests/book/test_site.py -n $(JOBS) --dist worksteal)

@@ -104,3 +104,36 @@ def test_importing_addlib_loads_nothing_heavy():
     code = f"import sys, addlib, addlib.cli; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_losses_and_detectors_need_no_extra():
+    """What 'pip install addlib' brings is enough; whatever only an extra brings cannot be imported here."""
+    import subprocess
+    import sys
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    core = {Requirement(line).name for line in project["dependencies"]}
+    extra = {Requirement(line).name for lines in project["optional-dependencies"].values() for line in lines} - core
+    modules = {"dlib-bin": "dlib", "opencv-python-headless": "cv2", "scikit-learn": "sklearn", "POT": "ot"}
+    brought = {"filelock", "packaging", "pillow", "pyyaml", "tqdm"}  # by torch, torchvision and timm
+    blocked = sorted({modules.get(name, name.replace("-", "_")) for name in extra - brought})
+    code = f"""import sys
+for name in {blocked}:
+    sys.modules[name] = None
+import torch, addlib.losses
+from addlib.detectors import create_detector
+student, teacher = (create_detector("resnet18_narrow")(torch.rand(4, 3, 64, 64)) for _ in range(2))
+loss = addlib.losses.ADDLoss([1.0] * 4, [1.0] * 4)
+print(float(loss(student.stages, teacher.stages, torch.tensor([0, 1, 0, 1])).detach()) > 0)"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "True", done.stderr
+
+
+def test_each_extra_is_installed_by_make():
+    """The lock holds all of them, and postBuild, which knows no lock, names those of the book."""
+    command = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()[1]
+    assert "--all-extras" in command
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f"[{','.join(name for name in project['optional-dependencies'] if name != 'test')}]" in (
+        ROOT / "postBuild"
+    ).read_text(encoding="utf-8")

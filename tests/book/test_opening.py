@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
-from addlib.book import BookError, chapter, fill_in
-from addlib.book.project import Project
+from builder import BookError, fill_in
+from builder.chapters import BY_HAND
+from builder.project import as_bytes, code_cells, read, tags
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "book").glob("*.ipynb"))
@@ -75,16 +75,27 @@ def test_a_chapter_that_does_not_exist(opened):
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 def test_each_chapter_opens_alike(path):
-    """One cell after the parameters, the same everywhere but for the name; it clones what the pages link to."""
-    cells = chapter.code_cells(chapter.read(path))
-    places = [number for number, cell in enumerate(cells) if chapter.BY_HAND in chapter.tags(cell)]
-    assert places == [1] and "parameters" in chapter.tags(cells[0])
-    alike = chapter.code_cells(chapter.read(SOURCES[0]))[1].source.replace(SOURCES[0].stem, path.stem)
-    assert cells[1].source == alike
-    assert f'fill_in("{path.stem}", globals())' in cells[1].source
-    settings = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-    assert re.findall(r"https://\S+", cells[1].source) == [settings["repository"]["url"]]
-    assert "/content/addlib/postBuild" in cells[1].source
+    """One cell after the parameters, the same everywhere but for the name; it names no address of its own."""
+    cells = code_cells(read(path))
+    places = [number for number, cell in enumerate(cells) if BY_HAND in tags(cell)]
+    assert places == [1] and "parameters" in tags(cells[0])
+    alike = code_cells(read(SOURCES[0]))[1]["source"].replace(SOURCES[0].stem, path.stem)
+    assert cells[1]["source"] == alike
+    assert f'fill_in("{path.stem}", globals())' in alike and "/content/addlib/postBuild" in alike
+    assert "http" not in alike
+
+
+@pytest.mark.parametrize("folder", ["", "book", "book/experiments"])
+def test_papermill_from_any_folder_of_the_project(folder, tmp_path, monkeypatch):
+    """A chapter names files as they are seen from book/; it goes there itself."""
+    papermill = pytest.importorskip("papermill")
+    monkeypatch.setenv("ADDLIB_PROFILE", "smoke")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = read(SOURCES[0])
+    kept = code_cells(notebook)[:2]
+    last = {**kept[1], "id": "last", "metadata": {}, "source": "import os\nassert os.path.isdir('profiles')"}
+    (tmp_path / SOURCES[0].name).write_bytes(as_bytes({**notebook, "cells": [*kept, last]}))
+    papermill.execute_notebook(tmp_path / SOURCES[0].name, tmp_path / "out.ipynb", cwd=ROOT / folder, progress_bar=False)
 
 
 @pytest.mark.parametrize("place", ["Binder", "Colab"])
@@ -104,14 +115,14 @@ def test_post_build_installs_and_makes_the_data(tmp_path, place):
         [str(tmp_path / "postBuild")], cwd="/", env=environment, capture_output=True, text=True, check=True
     )
     said = [line.removeprefix(f"{tmp_path}: ") for line in done.stdout.splitlines()]
-    install = "-e .[book]" if place == "Colab" else "--no-deps -e ."
+    install = "-e .[video,train,book]" if place == "Colab" else "--no-deps -e ."
     assert said[0] == f"python -m pip install --quiet {install}"
     # The same data as 'make data'.
-    recipe = re.search(r"^data:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.M)[1]
-    assert said[1:] == re.findall(r"\$\(ADDLIB\) (.*)", recipe.replace("$(ADDLIB)", "$(ADDLIB) addlib"))
+    made = re.findall(r"\$\(BIN\)/(addlib (?:generate|prepare) [^)]*\).*?)\)$", (ROOT / "Makefile").read_text(), re.M)
+    folders = {"$(VIDEOS)": "data/miniforensics", "$(CROPS)": "data/crops/miniforensics"}
+    assert said[1:] == [re.sub(r"\$\(\w+\)", lambda match: folders[match[0]], line) for line in made] != []
 
 
 def test_binder_finds_an_environment():
     assert (ROOT / "environment.yml").is_file() and os.access(ROOT / "postBuild", os.X_OK)
     assert not (ROOT / ".binder").exists() and not (ROOT / "binder").exists(), "Binder would look only there"
-    assert Project(ROOT).chapters(), "what the launch buttons open"

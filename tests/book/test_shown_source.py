@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import re
 import textwrap
-from pathlib import Path
 
 import pytest
 
-from addlib.book import chapter
-from addlib.book.project import Project
+from builder.project import Project, read
 
-PROJECT = Project(Path(__file__).resolve().parents[2])
+PROJECT = Project()
 FENCE = re.compile(r"^```(?:\{code-block\} )?python\n(?::[^\n]*\n)*\n?# (addlib/[\w/]+\.py)\n(.*?)^```$", re.M | re.S)
 DERIVATIONS = ("04-frequency-attention", "05-optimal-transport-and-slices", "06-multi-view-attention")
 
@@ -24,9 +22,9 @@ def shown() -> list[tuple[str, str, str]]:
     """(chapter, file, text) of every block."""
     found = []
     for path in sorted(PROJECT.book.glob("*.ipynb")):
-        for cell in chapter.read(path).cells:
-            if cell.cell_type == "markdown":
-                found += [(path.stem, *match) for match in FENCE.findall(cell.source)]
+        for cell in read(path)["cells"]:
+            if cell["cell_type"] == "markdown":
+                found += [(path.stem, *match) for match in FENCE.findall(cell["source"])]
     return found
 
 

@@ -1,0 +1,10 @@
+"""Execute, validate, refresh, publish and print the book; ``make`` calls it as ``python book/builder COMMAND``."""
+
+from builder.chapters import fill_in
+from builder.execute import execute
+from builder.project import BookError
+from builder.publish import publish
+from builder.takeaway import pdf
+from builder.validate import refresh, validate
+
+__all__ = ["BookError", "execute", "fill_in", "pdf", "publish", "refresh", "validate"]

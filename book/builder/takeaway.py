@@ -1,0 +1,73 @@
+"""The site as one PDF, printed by Chromium."""
+
+import io
+import shutil
+from pathlib import Path
+
+from builder.project import BookError, Project
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+# Equations are there before the page is printed, and so is what a reader would unfold.
+READY = """async () => {
+  if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
+  document.querySelectorAll('details').forEach(e => { e.open = true; });
+  await document.fonts.ready;
+}"""
+PRINT = {
+    "format": "A4", "margin": {"top": "16mm", "bottom": "18mm", "left": "15mm", "right": "15mm"}, "print_background": True,
+    "tagged": True, "display_header_footer": True, "header_template": "<span></span>",
+    "footer_template": '<div style="font-size:8px;width:100%;text-align:center"><span class="pageNumber"></span></div>',
+}  # fmt: skip
+
+
+def pages(project: Project) -> list[str]:
+    """Names of the pages in the order of the table of contents."""
+    import yaml
+
+    toc = yaml.safe_load((project.book / "_toc.yml").read_text(encoding="utf-8"))
+    parts = [toc, *toc.get("parts", [])]
+    return [toc["root"], *(entry["file"] for part in parts for entry in part.get("chapters", []))]
+
+
+def pdf(root: str | Path | None = None) -> bool:
+    """Print the site into book/_build/seeing-through-compression.pdf; needs Chromium or Chrome.
+
+    Page after page, with bookmarks; links between pages stay links, those to other files of the site are dropped.
+    """
+    from playwright.sync_api import sync_playwright
+    from pypdf import PdfReader, PdfWriter
+    from pypdf.generic import ArrayObject, NameObject
+
+    project, executable = Project(root), next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not (project.html / "index.html").is_file():
+        raise BookError("there is no published site; run 'make book'")
+    if executable is None:
+        raise BookError(f"none of {', '.join(BROWSERS)} is on this machine; install Chromium to print the book")
+    writer, starts, site = PdfWriter(), {}, project.html.as_uri()
+    with sync_playwright() as playwright:
+        # Without the argument no page that is opened as a file may load its fonts.
+        browser = playwright.chromium.launch(executable_path=executable, args=["--allow-file-access-from-files"])
+        for name in pages(project):
+            tab = browser.new_page()
+            tab.goto(f"{site}/{name}.html", wait_until="networkidle", timeout=120_000)
+            tab.evaluate(READY)
+            printed = tab.pdf(**PRINT)
+            starts[f"{site}/{name}.html"] = len(writer.pages)
+            title = tab.locator("article h1").first.inner_text().rstrip("#").strip()
+            writer.append(PdfReader(io.BytesIO(printed)), outline_item=title)
+            tab.close()
+    for page in writer.pages:
+        kept = ArrayObject()
+        for link in page.get("/Annots", ()):
+            target = str(link.get_object().get("/A", {}).get("/URI", "")).partition("#")[0]
+            if target in starts:
+                place = ArrayObject([writer.pages[starts[target]].indirect_reference, NameObject("/Fit")])
+                del link.get_object()["/A"]
+                link.get_object()[NameObject("/Dest")] = place
+            if target in starts or not target.startswith("file:"):
+                kept.append(link)
+        page[NameObject("/Annots")] = kept
+    output = project.build / "seeing-through-compression.pdf"
+    writer.write(output)
+    print(f"{output}: {len(writer.pages)} pages, {output.stat().st_size / 1e6:.1f} MB")
+    return True
