@@ -1,35 +1,27 @@
 """Sphinx extension: how the book's pages look where the theme has no setting for it.
 
-Fonts served by the site itself; tables that a code cell draws, numbered with the other tables; figures and equations
-of pages without a chapter number, numbered apart; no inherited noise in the reference; author and year as labels.
+Fonts served by the site itself; charts told from pictures, for dark pages; tables that a code cell draws, numbered
+with the other tables; figures and equations of pages without a chapter number, numbered apart.
 """
 
 from importlib.resources import files
 from pathlib import Path
 from string import ascii_uppercase
 
-import pybtex.plugin
+import numpy as np
 from docutils import nodes
 from fontTools.ttLib import TTFont
-from pybtex.style.formatting.plain import Style
-from pybtex.style.labels import BaseLabelStyle
+from PIL import Image
 from sphinx.transforms import SphinxTransform
 
 FONTS = ("fontpkg_source_sans_3", "fontpkg_source_code_pro")  # SIL Open Font License 1.1
-# What a base class says of its own members: a named tuple of its fields, a module of its forward.
-NOISE = ("Alias for field number", "Should be overridden by all subclasses")
+CHART = 0.8  # a plot is white over more of its area than this, a picture or a map of values over less
 
 
 def setup(app) -> dict:
-    pybtex.plugin.register_plugin("pybtex.style.formatting", "author_year", AuthorYearStyle)
-    app.add_enumerable_node(
-        CellTable,
-        "table",
-        html=(lambda writer, node: writer.visit_figure(node), lambda writer, node: writer.depart_figure(node)),
-    )
+    app.add_enumerable_node(CellTable, "table", html=(_open_figure, _close_figure))
     app.add_transform(CellTables)
-    app.connect("autodoc-skip-member", _skip_noise)
-    app.connect("autodoc-process-signature", _own_signature)
+    app.connect("doctree-resolved", _mark_charts)
     app.connect("env-get-updated", _number_apart, priority=900)  # after Sphinx has given its numbers
     app.connect("build-finished", _copy_fonts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -52,11 +44,31 @@ def _copy_fonts(app, exception) -> None:
             font.save(folder / f"{path.name.partition('[')[0]}.woff")
 
 
+# --- figures ---
+
+
+def _mark_charts(app, doctree, page) -> None:
+    """Give drawn plots the class ``chart``, which custom.css turns dark; ``picture`` or ``chart`` of the cell come first."""
+    for image in doctree.findall(nodes.image):
+        path = Path(app.srcdir, image["uri"])
+        if path.suffix == ".png" and path.is_file() and not {"chart", "picture"} & set(image["classes"]):
+            if (np.asarray(Image.open(path).convert("L")) >= 250).mean() > CHART:
+                image["classes"].append("chart")
+
+
 # --- tables of code cells ---
 
 
 class CellTable(nodes.figure):
     """A figure whose content is a table: counted and called a table, its caption above it."""
+
+
+def _open_figure(writer, node) -> None:
+    writer.visit_figure(node)
+
+
+def _close_figure(writer, node) -> None:
+    writer.depart_figure(node)
 
 
 class CellTables(SphinxTransform):
@@ -95,39 +107,3 @@ def _number_apart(app, env) -> list[str]:
             for each in plain:
                 each.update({label: (letter, place) for place, label in enumerate(each, start=1)})
     return []
-
-
-# --- reference ---
-
-
-def _skip_noise(app, what, name, obj, skip, options) -> bool | None:
-    return True if (getattr(obj, "__doc__", None) or "").startswith(NOISE) else None
-
-
-def _own_signature(app, what, name, obj, options, signature, returns):
-    """A class without an ``__init__`` of its own takes nothing; its base's catch-all says the opposite."""
-    return ("()", returns) if what == "class" and signature == "(*args, **kwargs)" else None
-
-
-# --- bibliography ---
-
-
-class AuthorYearLabels(BaseLabelStyle):
-    """Demšar, 2006; two of the same name and year get a letter."""
-
-    def format_labels(self, entries):
-        plain = [self._label(entry) for entry in entries]
-        for place, label in enumerate(plain):
-            same = [other for other, each in enumerate(plain) if each == label]
-            yield label + (ascii_uppercase[same.index(place)].lower() if len(same) > 1 else "")
-
-    @staticmethod
-    def _label(entry) -> str:
-        people = entry.persons.get("author") or entry.persons.get("editor") or []
-        names = [" ".join(person.prelast_names + person.last_names) for person in people]
-        who = " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
-        return f"{who or entry.key}, {entry.fields.get('year', 'n.d.')}"
-
-
-class AuthorYearStyle(Style):
-    default_label_style = AuthorYearLabels

@@ -1,5 +1,5 @@
 // Equations shrink with the column (custom.css) to no less than this share of their size, and scroll in it below that.
-const smallest = 0.6;
+const smallest = 0.54;
 
 window.addEventListener("load", async () => {
   if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
