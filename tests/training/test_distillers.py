@@ -7,7 +7,15 @@ from scipy.special import log_softmax, softmax
 
 from addlib.detectors import Detection
 from addlib.losses import ADDLoss, frequency_attention_loss
-from addlib.training import DISTILLERS, RECIPES, Distiller, Recipe, create_distiller, distiller_defaults, register_distiller
+from addlib.training import (
+    DISTILLERS,
+    RECIPES,
+    Distiller,
+    Recipe,
+    create_distiller,
+    distiller_defaults,
+    register_distiller,
+)
 from addlib.training.distillers import changed_settings
 
 
