@@ -1,20 +1,18 @@
-"""addlib: the library behind the book on attention-based distillation for compressed deepfake images.
+"""addlib: the library behind the book on distillation for compressed deepfake images.
 
-Chapters and anybody's own training loop import the same modules:
+Data flow one way, from a video to a row of results:
 
-* ``video``: frames in, H.264 out at a constant rate factor
-* ``faces``: the largest face of a frame, its box and its crop
-* ``faceforensics``: the FaceForensics++ tree: preparation into crops, splits, the paired data set
+* ``video``, ``clips``, ``faces``: frames in, H.264 out; the largest face and its crop
 * ``miniforensics``: the embedded data set of drawn people, written as a FaceForensics++ tree
+* ``faceforensics``: such a tree into crops, splits and a manifest; ``FacePairs``, the paired data set
 * ``detectors``: backbones that return stages, embedding and logits
 * ``losses``: frequency attention, multi-view attention, and the baselines
 * ``training``: a detector on one quality, a student under a frozen teacher
 * ``metrics``: scores, Recall@1, intervals over identities and seeds
-* ``experiments``: grids of trainings into a table of results
-* ``spectra``: what is at which frequency of a picture
-* ``files``: files that are there whole or not at all
-* ``figures``: one look for all figures
-* ``book``: execute, validate, refresh and publish the book
+* ``results``, ``sweep``, ``ledger``: rows, grids of trainings that fill them, claims that they decide
+
+Beside the flow: ``explain`` (where a network looks), ``codecs`` (other compressions), ``judge`` (one video), ``spectra``,
+``figures``, ``sliders``. Below everything: ``files``, ``parallel``, ``provenance``.
 
 Importing this package loads nothing else, sets no seed, and prints nothing.
 """
