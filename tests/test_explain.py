@@ -18,6 +18,7 @@ from addlib.explain import (
     share_inside,
 )
 
+
 class Small(nn.Module):
     """Two stages of 5 and 6 channels at 1/2 and 1/4, mean, three classes."""
 

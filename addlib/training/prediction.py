@@ -15,7 +15,6 @@ from addlib.faceforensics.pairs import FacePairs, normalised
 
 from .recipe import Recipe
 
-
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # what autocast computes in, by Lightning's names
 
 
