@@ -50,7 +50,9 @@ def class_activation_maps(
             f"crops are {crops.dtype} of shape {tuple(crops.shape)}, expected normalised floats (B, 3, H, W)"
         )
     if score not in SCORES or batch_size < 1:
-        raise ValueError(f"score is {score!r} and batch_size {batch_size}, expected one of {list(SCORES)}, and at least 1")
+        raise ValueError(
+            f"score is {score!r} and batch_size {batch_size}, expected one of {list(SCORES)}, and at least 1"
+        )
     chosen = None if classes is None else torch.as_tensor(classes).cpu()
     if chosen is not None:
         if chosen.ndim > 1 or chosen.is_floating_point() or (chosen.ndim and len(chosen) != len(crops)):
@@ -62,8 +64,9 @@ def class_activation_maps(
     device = next(network.parameters()).device
     found = []
     # TF32 would round the maps of some GPUs to three digits; benchmark mode may choose another algorithm every time.
-    with torch.enable_grad(), torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    with (
+        torch.enable_grad(),
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
     ):
         for start in range(0, len(crops), batch_size):
             part = slice(start, start + batch_size)
@@ -91,7 +94,9 @@ def _maps(answer, stage, classes, score):
     A = answer.stages[stage - 1]
     (slope,) = torch.autograd.grad(y.sum(), A, allow_unused=True)
     if slope is None:
-        raise ValueError("the logits do not depend on this stage's maps, so it has no class-activation map; choose the last stage")
+        raise ValueError(
+            "the logits do not depend on this stage's maps, so it has no class-activation map; choose the last stage"
+        )
     return (slope.mean((2, 3), keepdim=True) * A).sum(1).detach().float().cpu()
 
 

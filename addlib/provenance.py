@@ -48,7 +48,9 @@ def modules_behind(*modules: str) -> list[str]:
     """The names of the modules that ``code_hash`` covers, sorted."""
     for name in modules:
         if _path(name) is None:
-            raise ValueError(f"{name!r} is no module of {PACKAGE.name}; give full names such as '{PACKAGE.name}.losses'")
+            raise ValueError(
+                f"{name!r} is no module of {PACKAGE.name}; give full names such as '{PACKAGE.name}.losses'"
+            )
     # A parent package runs when a module below it is imported, but nobody calls its functions.
     waiting, found = [(name, True) for name in modules], set()
     while waiting:
@@ -94,7 +96,9 @@ def _parsed(path: Path, changed: int, size: int) -> tuple[str, list[str], list[s
     package = ".".join([PACKAGE.name, *path.parent.relative_to(PACKAGE).parts])
     imports = [sorted(set(_imports(nodes, package))) for nodes in (_outside_functions(tree), ast.walk(tree))]
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
+            node
+        ):
             node.body = node.body[1:] or [ast.Pass()]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), *imports
 

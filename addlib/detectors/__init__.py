@@ -56,7 +56,9 @@ def register_detector(name: str) -> Callable:
 
     def add(build):
         if name in DETECTORS and DETECTORS[name].__module__ != build.__module__:
-            raise ValueError(f"there is a detector {name!r} already, in {DETECTORS[name].__module__}; take another name")
+            raise ValueError(
+                f"there is a detector {name!r} already, in {DETECTORS[name].__module__}; take another name"
+            )
         DETECTORS[name] = build
         return build
 

@@ -158,5 +158,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from None
     if not isinstance(state, dict) or not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         held = f"of {[*map(str, state)][:3]}" if isinstance(state, dict) else ""
-        raise ValueError(f"{path} holds a {type(state).__name__} {held}, expected names and tensors: save model.state_dict()")
+        raise ValueError(
+            f"{path} holds a {type(state).__name__} {held}, expected names and tensors: save model.state_dict()"
+        )
     return state, metadata

@@ -188,7 +188,9 @@ class AttentionDistiller(Distiller):
 
     settings_of = (ADDLoss,)
 
-    def __init__(self, student: Detection, teacher: Detection, stage_weights_fr=None, stage_weights_mv=None, **settings):
+    def __init__(
+        self, student: Detection, teacher: Detection, stage_weights_fr=None, stage_weights_mv=None, **settings
+    ):
         super().__init__()
         _check_stages(student, teacher)
         published = {"stage_weights_fr": PUBLISHED_STAGE_WEIGHTS_FR, "stage_weights_mv": PUBLISHED_STAGE_WEIGHTS_MV}

@@ -41,7 +41,9 @@ def run_trainer(
     recipe, folder = task.recipe, work / "checkpoints"
     last, best = folder / "last.ckpt", folder / "best.ckpt"
     if last.is_file() and not zipfile.is_zipfile(last):
-        warnings.warn(f"{last} is damaged, by a full disk perhaps; this training starts again from the beginning", stacklevel=2)
+        warnings.warn(
+            f"{last} is damaged, by a full disk perhaps; this training starts again from the beginning", stacklevel=2
+        )
         shutil.rmtree(folder)
     attempt = f"attempt_{len(list(work.glob('csv/attempt_*')))}"
     kept = {"dirpath": folder, "enable_version_counter": False}

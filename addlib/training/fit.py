@@ -102,11 +102,11 @@ def fit_student(
         loss, settings = _distiller(distiller, student, guide, size, settings or {})
     if start == "teacher":
         if guide.name != detector:
-            raise ValueError(f"start is 'teacher', a {guide.name}, and the student is a {detector}; give both one backbone")
+            raise ValueError(
+                f"start is 'teacher', a {guide.name}, and the student is a {detector}; give both one backbone"
+            )
         student.load_state_dict(guide.state_dict())
-    run = Run(
-        manipulation, quality, detector, distiller, recipe.name, recipe.changes, seed, str(start), settings
-    )
+    run = Run(manipulation, quality, detector, distiller, recipe.name, recipe.changes, seed, str(start), settings)
     data, versions = data_hash(crops), {name: version(name) for name in PACKAGES}
     key = run.key(data)
     made_with = provenance.digest(
@@ -140,7 +140,9 @@ def fit_student(
         task = TrainingTask(student, recipe, teacher=frozen, distiller=loss, seed=seed)
         sides = ("compressed",) if loss is None else ("raw", "compressed")
         home = hardware.home
-        train, val, test = (load_pairs(*place, device=home, sides=sides[-1:] if i else sides) for i, place in enumerate(places))
+        train, val, test = (
+            load_pairs(*place, device=home, sides=sides[-1:] if i else sides) for i, place in enumerate(places)
+        )
         if train.device is not None and train.device.type == "cuda" and not step_fits(task, train, hardware.precision):
             train, val, test = (load_pairs(*place, device="cpu", sides=sides) for place in places)
         best, step, steps = run_trainer(task, train, val, work, hardware, compile, progress)

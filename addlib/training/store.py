@@ -62,7 +62,9 @@ def weights_hash(module: nn.Module) -> str:
 def foreign_code(*modules: nn.Module | None) -> list[str]:
     """Hashes of the source of classes that are not of this package or torch, such as a registered detector of one's own."""
     kinds = {type(part) for module in modules if module is not None for part in module.modules()}
-    own = {kind for kind in kinds if kind.__module__.partition(".")[0] not in ("addlib", "torch", "torchvision", "timm")}
+    own = {
+        kind for kind in kinds if kind.__module__.partition(".")[0] not in ("addlib", "torch", "torchvision", "timm")
+    }
     found = []
     for kind in own:
         try:

@@ -164,7 +164,9 @@ class EpochLoader:
         ValueError: fewer pairs than one batch on every device.
     """
 
-    def __init__(self, pairs: FacePairs, batch_size: int, *, training: bool = True, rank: int = 0, world: int = 1, **options):
+    def __init__(
+        self, pairs: FacePairs, batch_size: int, *, training: bool = True, rank: int = 0, world: int = 1, **options
+    ):
         self.pairs, self.batch_size, self.training, self.rank, self.world = pairs, batch_size, training, rank, world
         self.options, self.epoch = options, 0
         if training and len(self) == 0:

@@ -10,7 +10,7 @@ full    the training of addlib: Lightning, the loader, mirroring, window and sca
 plain   (with ``--plain``) float32, PNG files through a DataLoader, no channels-last, the published form of the losses as in
         losses.py, and .item() in every step
 
-On a CPU ``--formats`` also compares float32 with bfloat16, and channels-last with the usual layout.
+On a CPU the time is that of the processor divided by the threads: what else runs on the machine counts less.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from addlib import provenance
 from addlib.detectors import create_detector
-from addlib.faceforensics.resident import ResidentPairs
-from addlib.training import Recipe, create_distiller
-from addlib.training.engine import Hardware, deterministic, quiet
-from addlib.training.loading import EpochLoader
-from addlib.training.precision import autocast
-from addlib.training.task import TrainingTask
+from addlib.faceforensics import FacePairs
+from addlib.training import Recipe, autocast, create_distiller
+from addlib.training.engine import deterministic, quiet, trainer_options
+from addlib.training.hardware import Hardware
+from addlib.training.prediction import frozen_copy
+from addlib.training.task import EpochLoader, TrainingTask
 
 TARGETS = {"cpu": {"full": 0.85}, "cuda": {"full": 0.95, "plain": 4.0}}
 
@@ -51,57 +51,43 @@ def networks(name, device, channels_last=True):
     return both[0], both[1].eval().requires_grad_(False)
 
 
-def wait(device):
+def now(device):
+    """Seconds, once the device has done what it was given."""
     if device == "cuda":
         torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time() / torch.get_num_threads()
 
 
-def timed(steps, device, action):
-    """Seconds of each call of ``action``."""
-    found = []
-    for _ in range(steps):
-        wait(device)
-        start = time.perf_counter()
-        action()
-        wait(device)
-        found.append(time.perf_counter() - start)
-    return found
-
-
-def bare(arguments, pairs, precision, channels_last=True):
+def bare(arguments, pairs, hardware):
     """Seconds of each step on a batch in memory."""
-    student, teacher = networks(arguments.detector, arguments.device, channels_last)
-    batch = next(iter(EpochLoader(pairs, arguments.batch)))
-    raw, compressed, labels = (part.to(arguments.device) for part in batch)
-    if not channels_last:
-        raw, compressed = raw.contiguous(), compressed.contiguous()
+    student, teacher = networks(arguments.detector, arguments.device)
+    raw, compressed, labels = next(pairs.batches(arguments.batch, normalise=(0.5, 0.5)))
     optimizer = torch.optim.Adam(student.parameters(), 2e-4)
-
-    def step():
+    moments = [now(arguments.device)]
+    for _ in range(arguments.steps + arguments.warm_up):
         optimizer.zero_grad()
-        with autocast(arguments.device, precision):
+        with autocast(arguments.device, hardware.precision):
             with torch.no_grad():
                 teacher(raw)
-            logits = student(compressed).logits
-            functional.cross_entropy(logits.float(), labels).backward()
+            loss = functional.cross_entropy(student(compressed).logits.float(), labels)
+        loss.backward()
         optimizer.step()
-
-    return timed(arguments.steps + arguments.warm_up, arguments.device, step)[arguments.warm_up :]
+        moments.append(now(arguments.device))
+    return moments
 
 
 class Clock(lightning.Callback):
-    """The moments at which steps end."""
+    """The moments at which steps end. A GPU is not waited for in every step: that would hide what runs beside it."""
 
     def __init__(self, device):
         self.device, self.moments = device, []
 
     def on_train_batch_end(self, *_):
-        # A GPU is not waited for in every step: that would hide what runs beside it.
-        self.moments.append(time.perf_counter())
+        self.moments.append(time.perf_counter() if self.device == "cuda" else now("cpu"))
 
     def on_train_end(self, *_):
-        wait(self.device)
-        self.moments[-1] = time.perf_counter()
+        self.moments[-1] = now(self.device)
 
 
 def full(arguments, pairs, hardware):
@@ -112,19 +98,20 @@ def full(arguments, pairs, hardware):
     with torch.no_grad():
         answers = student.eval()(example), teacher(example)
     student.train()
-    task = TrainingTask(student, recipe, teacher=teacher, distiller=create_distiller("add", *answers))
-    clock, steps = Clock(arguments.device), arguments.steps + arguments.warm_up
+    distiller = create_distiller("add", *answers)
+    task = TrainingTask(student, recipe, teacher=frozen_copy(teacher, hardware.precision), distiller=distiller)
+    clock = Clock(arguments.device)
     with quiet(), deterministic(), tempfile.TemporaryDirectory() as folder:
         trainer = lightning.Trainer(
-            **hardware.trainer_options(), max_epochs=-1, max_steps=steps, limit_val_batches=0, callbacks=[clock],
-            logger=lightning.pytorch.loggers.CSVLogger(folder), enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False, log_every_n_steps=10,
+            **trainer_options(hardware, task), max_epochs=-1, max_steps=arguments.steps + arguments.warm_up,
+            limit_val_batches=0, callbacks=[clock], logger=lightning.pytorch.loggers.CSVLogger(folder),
+            enable_checkpointing=False, enable_progress_bar=False,
         )  # fmt: skip
         trainer.fit(task, EpochLoader(pairs, arguments.batch, flip=0.5))
     if arguments.device == "cuda":
         whole = (clock.moments[-1] - clock.moments[arguments.warm_up - 1]) / arguments.steps
-        return [whole] * arguments.steps
-    return [b - a for a, b in itertools.pairwise(clock.moments[arguments.warm_up - 1 :])]
+        return [number * whole for number in range(arguments.steps + arguments.warm_up + 1)]
+    return [clock.moments[0], *clock.moments]
 
 
 class Files(Dataset):
@@ -145,19 +132,16 @@ class Files(Dataset):
         return *crops, int(self.labels[index % len(self.labels)])
 
 
-def plain(arguments, pairs):
+def plain(arguments, pairs, hardware):
     """Seconds of each step of a loop of the published kind."""
     student, teacher = networks(arguments.detector, arguments.device, channels_last=False)
     optimizer = torch.optim.Adam(student.parameters(), 2e-4)
     weights = [(0, 0), *((fr, mv) for _, _, fr, mv in published.STAGES)]
-    steps = arguments.steps + arguments.warm_up
     with tempfile.TemporaryDirectory() as folder:
-        files = Files(pairs, folder, steps * arguments.batch)
-        loader = DataLoader(
-            files, arguments.batch, shuffle=True, num_workers=arguments.workers, pin_memory=arguments.device == "cuda"
-        )
-        moments = []
-        for raw, compressed, labels in loader:
+        files = Files(pairs, folder, (arguments.steps + arguments.warm_up) * arguments.batch)
+        pinned = {"num_workers": arguments.workers, "pin_memory": arguments.device == "cuda"}
+        moments = [now(arguments.device)]
+        for raw, compressed, labels in DataLoader(files, arguments.batch, shuffle=True, **pinned):
             raw, compressed, labels = (part.to(arguments.device) for part in (raw, compressed, labels))
             with torch.no_grad():
                 target = teacher(raw)
@@ -174,8 +158,8 @@ def plain(arguments, pairs):
             loss.backward()
             optimizer.step()
             loss.item()
-            moments.append(time.perf_counter())
-    return [b - a for a, b in itertools.pairwise(moments[arguments.warm_up - 1 :])]
+            moments.append(now(arguments.device))
+    return moments
 
 
 def main():
@@ -190,58 +174,49 @@ def main():
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 8), help="readers of the plain loop")
     parser.add_argument("--plain", action="store_true", help="the plain loop too")
-    parser.add_argument("--formats", action="store_true", help="number formats and memory layouts of the bare step too")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     arguments.detector = arguments.detector or ("resnet50" if arguments.device == "cuda" else "resnet18_narrow")
     arguments.batch = arguments.batch or (144 if arguments.device == "cuda" else 32)
     torch.set_num_threads(arguments.threads)
-    pairs = ResidentPairs(arguments.crops, "NeuralTextures", "c40", "train", device=arguments.device)
-    hardware = Hardware.of("gpu" if arguments.device == "cuda" else "cpu", 1, 1, "auto")
+    pairs = FacePairs(arguments.crops, "NeuralTextures", "c40", "train", device=arguments.device)
+    hardware = Hardware.choose("gpu" if arguments.device == "cuda" else "cpu", 1, 1, "auto")
 
-    loops = {
-        "bare": lambda: bare(arguments, pairs, hardware.precision),
-        "full": lambda: full(arguments, pairs, hardware),
-    }
-    if arguments.plain:
-        loops["plain"] = lambda: plain(arguments, pairs)
-    if arguments.formats:
-        for precision, last in itertools.product(("bf16-mixed", "32-true"), (True, False)):
-            name = f"bare {precision} {'channels-last' if last else 'usual layout'}"
-            loops[name] = lambda precision=precision, last=last: bare(arguments, pairs, precision, last)
+    loops = {"bare": bare, "full": full} | ({"plain": plain} if arguments.plain else {})
     found = {name: [] for name in loops}
     for _ in range(arguments.rounds):
         for name, loop in loops.items():
-            found[name].append(statistics.median(loop()))
-    rows = {}
+            moments = loop(arguments, pairs, hardware)[arguments.warm_up :]
+            found[name].append(statistics.median(b - a for a, b in itertools.pairwise(moments)))
+    device = provenance.device(arguments.device)
+    print(f"{device}, {arguments.detector}, batch {arguments.batch}, {hardware.precision}, {arguments.threads} threads")
+    rows, base = {}, statistics.median(found["full"])
     for name, seconds in found.items():
-        ratios = [ours / theirs for ours, theirs in zip(found["full"], seconds, strict=True)]
+        middle = statistics.median(seconds)
+        rounds = [theirs / ours for ours, theirs in zip(found["full"], seconds, strict=True)]
         rows[name] = {
-            "ms": 1000 * statistics.median(seconds),
-            "images_per_s": arguments.batch / statistics.median(seconds),
+            "ms": 1000 * middle,
+            "images_per_s": arguments.batch / middle,
+            "against_full": middle / base,
+            "rounds": rounds,
         }
-        rows[name]["against_full"] = statistics.median(seconds) / statistics.median(found["full"])
-        rows[name]["rounds"] = [1 / ratio for ratio in ratios]
-    print(
-        f"{provenance.device()}, {arguments.detector}, batch {arguments.batch}, {hardware.precision}, {arguments.threads} threads"
-    )
-    for name, row in rows.items():
-        each = " ".join(f"{value:.2f}" for value in row["rounds"])
+        each = " ".join(f"{value:.2f}" for value in rounds)
         print(
-            f"{name:32} {row['ms']:9.1f} ms {row['images_per_s']:8.0f} images/s {row['against_full']:6.2f} of full ({each})"
+            f"{name:8} {1000 * middle:9.1f} ms {arguments.batch / middle:8.0f} images/s {middle / base:6.2f} of full ({each})"
         )
     targets = TARGETS[arguments.device]
-    for name, wanted, got in (
-        ("full", targets["full"], rows["bare"]["against_full"]),
-        ("plain", targets.get("plain"), rows.get("plain", {}).get("against_full")),
+    for what, name, target in (
+        ("the full step against the bare one", "bare", "full"),
+        ("plain against full", "plain", "plain"),
     ):
-        if wanted and got:
-            print(f"{'speed of the full step against the bare one' if name == 'full' else 'plain against full'}: "
-                  f"{got:.2f}, target {wanted}, {'reached' if got >= wanted else 'missed'}")  # fmt: skip
+        if target in targets and name in rows:
+            got = rows[name]["against_full"]
+            print(
+                f"speed of {what}: {got:.2f}, target {targets[target]}, {'reached' if got >= targets[target] else 'missed'}"
+            )
     if arguments.json:
-        about = {name: str(value) for name, value in vars(arguments).items()} | provenance.record(
-            Path(__file__).resolve().parents[2]
-        )
+        about = {name: str(value) for name, value in vars(arguments).items()}
+        about |= provenance.record(Path(__file__).resolve().parents[2], arguments.device)
         arguments.json.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
 
 

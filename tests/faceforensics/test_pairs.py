@@ -34,7 +34,9 @@ def test_items_are_the_crops(prepared):
             stored = np.load(prepared / "crops" / where[0] / quality / f"{where[1]}.npy")[frame]
             np.testing.assert_array_equal(crop.permute(1, 2, 0).numpy(), stored)
         assert equal(held[index][:2], (raw, compressed)) and held[index][2] == label
-        assert all(torch.equal(whole[index], crop) for whole, crop in zip(data.arrays(), (raw, compressed), strict=False))
+        assert all(
+            torch.equal(whole[index], crop) for whole, crop in zip(data.arrays(), (raw, compressed), strict=False)
+        )
 
 
 def test_pair_shows_the_same_face(prepared):
@@ -88,7 +90,10 @@ def test_normalised_values_round_as_they_always_did():
 
 def test_every_pair_once_in_an_order_of_its_own(prepared):
     data = FacePairs(prepared, *NAMES, device="cpu")
-    firsts = {tuple(next(data.batches(16, seed=seed, epoch=epoch))[1][:, 0, 0, 0].tolist()) for seed, epoch in ((0, 0), (0, 1), (1, 0))}
+    firsts = {
+        tuple(next(data.batches(16, seed=seed, epoch=epoch))[1][:, 0, 0, 0].tolist())
+        for seed, epoch in ((0, 0), (0, 1), (1, 0))
+    }
     assert len(firsts) == 3
     with pytest.raises(ValueError, match="batch_size is 0"):
         next(data.batches(0))
@@ -124,7 +129,9 @@ def test_crops_prepared_anew_are_read_anew(prepared, tmp_path):
     shutil.copytree(prepared, tmp_path / "out")
     data = FacePairs(tmp_path / "out", *NAMES)
     before = data[0][1]
-    (path,) = [path for path in tmp_path.rglob("*.npy") if "c40" in str(path) and data.videos[0].split("/")[1] == path.stem]
+    (path,) = [
+        path for path in tmp_path.rglob("*.npy") if "c40" in str(path) and data.videos[0].split("/")[1] == path.stem
+    ]
     time.sleep(0.01)
     np.save(path, 255 - np.load(path))
     assert torch.equal(data[0][1], 255 - before)

@@ -44,7 +44,8 @@ def test_terms_reach_the_student_alone(name):
 def test_names_of_the_terms():
     student, teacher = detection(0), detection(1)
     found = {
-        name: sorted(create_distiller(name, student, teacher)(student, teacher, LABELS)) for name in list(DISTILLERS)[1:]
+        name: sorted(create_distiller(name, student, teacher)(student, teacher, LABELS))
+        for name in list(DISTILLERS)[1:]
     }
     assert found == {
         "fitnet": ["hint"], "at": ["attention"], "nl": ["non_local"], "kd": ["soft_target"], "fr": ["frequency"],

@@ -79,9 +79,12 @@ def test_the_same_again_is_loaded_and_what_other_code_made_is_not(teacher, prepa
 
 def test_a_fix_of_the_metrics_makes_trainings_old():
     """Their rows hold scores."""
-    assert {"addlib.metrics.scoring", "addlib.losses.multiview", "addlib.detectors.resnet", "addlib.faceforensics.pairs"} <= set(
-        provenance.modules_behind("addlib.training")
-    )
+    assert {
+        "addlib.metrics.scoring",
+        "addlib.losses.multiview",
+        "addlib.detectors.resnet",
+        "addlib.faceforensics.pairs",
+    } <= set(provenance.modules_behind("addlib.training"))
 
 
 def test_a_seed_decides(teacher, prepared):
@@ -112,7 +115,10 @@ def test_start_from_the_teacher_or_a_file(teacher, prepared, monkeypatch):
         TrainingTask, "on_fit_start", lambda task: starts.append(task.detector.head.weight.detach().clone())
     )
     path = teacher.folder / "weights.safetensors"
-    for start, options in (("teacher", {"teacher": teacher, "distiller": "none"}), (path, {"teacher": None, "distiller": "none"})):
+    for start, options in (
+        ("teacher", {"teacher": teacher, "distiller": "none"}),
+        (path, {"teacher": None, "distiller": "none"}),
+    ):
         found = fit_student(prepared, "FaceSwap", "c40", start=start, **options, **BRIEF)
         assert torch.equal(starts[-1], teacher.detector.head.weight) and found.row["start"] == str(start)
     assert Run.of(found.row).teacher is None
@@ -156,7 +162,9 @@ KILLED = """
 @pytest.mark.slow
 def test_killed_and_resumed_is_as_if_never_killed(prepared, tmp_path):
     """Bit for bit, with a distiller that has parameters of its own; from the beginning if the checkpoint is cut short."""
-    done = run(["-c", textwrap.dedent(KILLED) % SHORT], prepared, tmp_path, OMP_NUM_THREADS=str(torch.get_num_threads()))
+    done = run(
+        ["-c", textwrap.dedent(KILLED) % SHORT], prepared, tmp_path, OMP_NUM_THREADS=str(torch.get_num_threads())
+    )
     assert done.returncode == 9, done.stderr
     left = [path for path in tmp_path.iterdir() if path.is_dir() and not (path / "row.json").exists()]
     assert len(left) == 1 and (left[0] / "checkpoints" / "last.ckpt").is_file()
@@ -219,7 +227,14 @@ def test_ranks_that_a_launcher_left_behind_do_not_count(prepared, tmp_path):
         f"detector='resnet18_narrow', recipe='mini', changes={BRIEF['changes']!r}, folder=sys.argv[2], accelerator='cpu'); "
         "print('rows', len(found.history), (found.folder / 'row.json').is_file())"
     )
-    left = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "SLURM_NTASKS": "2", "SLURM_JOB_NAME": "mine", "SLURM_PROCID": "1"}
+    left = {
+        "RANK": "1",
+        "LOCAL_RANK": "1",
+        "WORLD_SIZE": "2",
+        "SLURM_NTASKS": "2",
+        "SLURM_JOB_NAME": "mine",
+        "SLURM_PROCID": "1",
+    }
     done = run(["-c", code], prepared, tmp_path, **left)
     assert done.returncode == 0 and "rows 1 True" in done.stdout, done.stderr
 
@@ -290,7 +305,10 @@ def test_validation_auc_of_a_sure_network_and_of_one_class():
     """In float32 the probabilities of odds from 17 on are all 1."""
     logged = {}
     task = TrainingTask(torch.nn.Identity(), RECIPES["mini"])
-    task._trainer, task.log = SimpleNamespace(world_size=1), lambda name, value, **_: logged.update({name: float(value)})
+    task._trainer, task.log = (
+        SimpleNamespace(world_size=1),
+        lambda name, value, **_: logged.update({name: float(value)}),
+    )
     for odds, labels, wanted in (
         ([18.0, 20.0, 25.0, 30.0], [0, 0, 1, 1], 1.0),
         ([25.0, 20.0, 18.0, 30.0], [0, 0, 1, 1], 0.5),
@@ -330,9 +348,13 @@ def lost(prepared, out, split, kind):
 
 
 def test_one_class_is_not_trained_on_in_silence(prepared, tmp_path):
-    with pytest.raises(ValueError, match=r"all 8 training pairs are real; expected both. 4 videos were left out: \[\('FaceSwap'"):
+    with pytest.raises(
+        ValueError, match=r"all 8 training pairs are real; expected both. 4 videos were left out: \[\('FaceSwap'"
+    ):
         fit_detector(lost(prepared, tmp_path / "train", "train", "FaceSwap"), "FaceSwap", "c40", **BRIEF)
-    found = fit_detector(lost(prepared, tmp_path / "val", "val", "FaceSwap"), "FaceSwap", "c40", folder=tmp_path / "r", **BRIEF)
+    found = fit_detector(
+        lost(prepared, tmp_path / "val", "val", "FaceSwap"), "FaceSwap", "c40", folder=tmp_path / "r", **BRIEF
+    )
     assert math.isnan(found.row["val_auc"]) and 0 <= found.row["auc"] <= 1
     assert "val_auc" not in found.history or found.history["val_auc"].isna().all()
     again = fit_detector(tmp_path / "val", "FaceSwap", "c40", folder=tmp_path / "r", **BRIEF)
@@ -349,15 +371,13 @@ def test_a_recipe_object_works_and_its_weights_say_what_a_prediction_needs(prepa
     assert about["recipe"] == "mine" and about["shift"] == 4
 
 
-@pytest.mark.slow
-def test_compiled(prepared):
-    """The same training but for rounding, and weights under the same names."""
-    options = BRIEF | {"precision": "32-true"}
-    plain, compiled = (fit_detector(prepared, "FaceSwap", "raw", compile=c, **options) for c in (False, True))
-    assert compiled.detector.state_dict().keys() == plain.detector.state_dict().keys()
-    assert compiled.history["val_loss"].dropna().tolist() == pytest.approx(
-        plain.history["val_loss"].dropna().tolist(), rel=1e-2
-    )
+def test_compiled(prepared, monkeypatch):
+    """The same training, and weights under the same names."""
+    compiled, compile = [], torch.nn.Module.compile
+    # What torch makes of the network without a compiler for it, which takes minutes.
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(compile(self, backend="eager")))
+    one, two = (fit_detector(prepared, "FaceSwap", "raw", compile=c, **BRIEF) for c in (False, True))
+    assert len(compiled) == 1 and same(one, two) and one.row["made_with"] != two.row["made_with"]
 
 
 def test_a_bar_for_people_only(monkeypatch):

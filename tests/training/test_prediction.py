@@ -48,7 +48,11 @@ def test_metrics(detector, prepared):
 
 
 def test_what_is_not_defined_is_nan():
-    found = evaluate(Predictions(torch.tensor([2.0, -1.0, 3.0]), torch.randn(3, 4), torch.ones(3, dtype=torch.long), ["a/1"] * 3, [0, 1, 2]))
+    found = evaluate(
+        Predictions(
+            torch.tensor([2.0, -1.0, 3.0]), torch.randn(3, 4), torch.ones(3, dtype=torch.long), ["a/1"] * 3, [0, 1, 2]
+        )
+    )
     undefined = {name for name, value in found.items() if value != value}
     assert undefined == {"auc", "eer", "recall_at_1_other", "video_auc"} and found["accuracy"] == pytest.approx(2 / 3)
 
