@@ -1,216 +1,112 @@
-"""The command line: ``addlib generate | prepare | verify | sweep | predict | book``.
+"""The command line: ``addlib generate | prepare | verify | sweep | predict``.
 
-Modules are imported by the command that needs them, so that help is instant. Defaults that a function declares are
-left to it: options that were not given are not passed on.
+Modules are imported by the command that needs them, so that help is instant. An option that is not given is not passed on:
+the function's own default holds.
 """
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
 from pathlib import Path
 
+import click
+
 from addlib import __version__
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 only if everything that was asked for was done, 1 if not, 2 for a wrong command line."""
-    arguments = parser().parse_args(argv)
-    options = vars(arguments)
-    run, debug = options.pop("run"), options.pop("debug")
     try:
-        return 0 if run(**options) else 1
-    except KeyboardInterrupt:
-        print("addlib: interrupted; running the same command again goes on from here", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, RuntimeError, ModuleNotFoundError) as error:
-        if debug:
-            raise
-        message = str(error) or type(error).__name__
-        if isinstance(error, ModuleNotFoundError):
-            message += "; install the extras of the book: pip install 'addlib[book]'"
-        print(f"addlib: error: {message}", file=sys.stderr)
+        done = commands.main(argv, prog_name="addlib", standalone_mode=False)
+        return int(not done) if isinstance(done, bool) else done or 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _say("interrupted; running the same command again goes on from here", 130)
+    except BrokenPipeError:  # whoever read the output, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except ModuleNotFoundError as error:
+        return _say(f"error: {error}; install what all commands need: pip install 'addlib[book]'", 1)
+    except OSError as error:
+        return _say(f"error: {': '.join(str(part) for part in (error.strerror or error, error.filename) if part)}", 1)
+    except (ValueError, RuntimeError) as error:
+        return _say(f"error: {error or type(error).__name__}", 1)
+    except Exception as error:
+        if "--debug" in (sys.argv[1:] if argv is None else argv):
+            raise
+        return _say(f"error: {type(error).__name__}: {error}; addlib --debug shows where it comes from", 1)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
-    top = argparse.ArgumentParser(prog="addlib", description="Data, preparation, and the book.")
-    top.add_argument("--version", action="version", version=f"addlib {__version__}")
-    top.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
-    _generate(commands)
-    _prepare(commands)
-    _verify(commands)
-    _sweep(commands)
-    _predict(commands)
-    _book(commands)
-    return top
+def _say(text, code):
+    click.echo(f"addlib: {text}", err=True)
+    return code
 
 
-def _command(commands, name: str, run, summary: str) -> argparse.ArgumentParser:
-    # SUPPRESS: an option that was not given is not passed on, so the function's own default holds.
-    command = commands.add_parser(name, help=summary, description=summary, argument_default=argparse.SUPPRESS)
-    command.set_defaults(run=run)
-    return command
+@click.group(context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="addlib", message="%(prog)s %(version)s")
+@click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error.")
+def commands(debug: bool) -> None:
+    """Data, preparation, trainings, and judgement of a video."""
 
 
-def _generate(commands) -> None:
-    summary = "Write MiniForensics, a data set of drawn people, as an FF++ tree of H.264 files."
-    command = _command(commands, "generate", _run_generate, summary)
-    command.add_argument("root", help="folder to write")
-    command.add_argument("--people", type=int, metavar="N", help="identities (default: 200)")
-    command.add_argument("--frames", type=int, metavar="N", help="frames of each video (default: 8)")
-    command.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same bytes (default: 0)")
-    command.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
-    command.add_argument("--overwrite", action="store_true", help="replace a tree made with other settings")
+def _number(name: str, text: str, metavar: str = "N"):
+    return click.option(name, type=int, metavar=metavar, help=text)
 
 
-def _prepare(commands) -> None:
-    summary = "Cut aligned face crops from an FF++ tree; write them with a manifest. Interrupted runs go on."
-    command = _command(commands, "prepare", _run_prepare, summary)
-    command.add_argument("root", help="FF++ tree to read")
-    command.add_argument("out", help="folder to write")
-    command.add_argument("--manipulations", nargs="+", metavar="NAME", help="e.g. NeuralTextures (default: all found)")
-    command.add_argument("--qualities", nargs="+", metavar="Q", help="of raw, c23, c40 (default: all three)")
-    command.add_argument("--frames", type=int, metavar="N", help="frames sampled from each video (default: 64)")
-    command.add_argument("--size", type=int, metavar="PIXELS", help="edge of a crop in pixels (default: 128)")
-    command.add_argument("--seed", type=int, metavar="N", help="seed of frames and of split (default: 0)")
-    command.add_argument(
-        "--upsample", type=int, metavar="N", help="doublings of a frame before the search (default: 0)"
-    )
-    command.add_argument("--retry", type=int, metavar="N", help="more doublings where no face is found (default: 1)")
-    command.add_argument(
-        "--search", type=int, metavar="PIXELS", help="shrink larger frames for the search (default: 480)"
-    )
-    command.add_argument("--splits", metavar="FOLDER", help="train.json, val.json, test.json of FF++ (default: seeded)")
-    command.add_argument("--workers", type=int, metavar="N", help="local processes (default: one per core)")
-    command.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler, e.g. tcp://host:8786 (default: local)")
+def _names(context, parameter, value):
+    return tuple(name for part in value for name in part.split(",") if name)
 
 
-def _verify(commands) -> None:
-    summary = "Check a folder of crops against its manifest, byte by byte."
-    command = _command(commands, "verify", _run_verify, summary)
-    command.add_argument("out", help="folder that prepare wrote")
-    command.add_argument(
-        "--alignment", action="store_true", help="measure that c23 and c40 show the face where raw does"
-    )
+def _given(options: dict) -> dict:
+    return {name: value for name, value in options.items() if value is not None and value is not False and value != ()}
 
 
-def _sweep(commands) -> None:
-    summary = "Train the cells of a grid that have no row in data/results/runs.csv, each as a notebook."
-    command = _command(commands, "sweep", _run_sweep, summary)
-    command.add_argument("grid", help="YAML file, or the stem of one in book/experiments/grids")
-    command.add_argument(
-        "--workers", type=int, metavar="N", help="trainings at once (default: one per GPU, or per core)"
-    )
-    command.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler, e.g. tcp://host:8786 (default: local)")
-    command.add_argument("--limit", type=int, metavar="N", help="at most so many cells (default: all)")
-    command.add_argument("--force", action="store_true", help="train cells that have a row again")
+SCHEDULER = click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler, e.g. tcp://host:8786 (default: local).")
 
 
-def _predict(commands) -> None:
-    summary = "Say of each video how likely a detector takes it for fake, by its faces."
-    command = _command(commands, "predict", _run_predict, summary)
-    command.add_argument("videos", nargs="+", metavar="VIDEO", help="file, or folder of images named by frame number")
-    command.add_argument(
-        "--weights", required=True, metavar="FILE", help="e.g. data/runs/NAME/weights.safetensors, of a training"
-    )
-    command.add_argument("--frames", type=int, metavar="N", help="frames to look at, evenly spread (default: 64)")
-    command.add_argument(
-        "--shift",
-        type=int,
-        metavar="N",
-        help="pixels that training took off the crops (default: as the file says, else 0)",
-    )
-    command.add_argument("--csv", metavar="FILE", help="write frame, time, box and probability of every frame")
-    command.add_argument(
-        "--plot", metavar="FILE", help="draw the probability over time (.png, .svg or .pdf; one video)"
-    )
-
-
-def _book(commands) -> None:
-    book = commands.add_parser("book", help="Execute, validate, refresh or publish the book.")
-    steps = book.add_subparsers(required=True, metavar="STEP")
-    execute = _command(steps, "execute", _run_execute, "Run stale chapters with papermill into book/_build/executed.")
-    validate = _command(steps, "validate", _run_validate, "Run chapters with nbval, compare with tests/book/expected.")
-    refresh = _command(steps, "refresh", _run_refresh, "Write tests/book/expected from the executed chapters.")
-    publish = _command(steps, "publish", _run_publish, "Build the site of the executed chapters into book/_build/html.")
-    pdf = _command(steps, "pdf", _run_pdf, "Print the published site into one PDF; needs Chromium or Chrome.")
-    archive = _command(steps, "zip", _run_zip, "Pack the published site, to be read without a network.")
-    for step, kind in ((pdf, "pdf"), (archive, "zip")):
-        step.add_argument("--output", metavar="FILE", help=f"default: book/_build/seeing-through-compression.{kind}")
-    for step in (execute, validate, refresh, publish):
-        step.add_argument("--profile", metavar="NAME", help="file of book/profiles (default: smoke)")
-    for step in (execute, validate, refresh):
-        step.add_argument("names", nargs="*", metavar="CHAPTER", help="stems, e.g. 02-the-data (default: all)")
-    for step in (execute, validate):
-        step.add_argument("--jobs", type=int, metavar="N", help="chapters at once (default: 2)")
-        step.add_argument("--timeout", type=int, metavar="SECONDS", help="limit for one cell (default: 600 s)")
-    execute.add_argument("--force", action="store_true", help="run fresh chapters too")
-
-
-def _run_sweep(grid: str, **options) -> bool:
-    from addlib import experiments
-
-    return experiments.sweep(grid, **options)
-
-
-def _run_predict(videos: list, weights: str, csv: str | None = None, plot: str | None = None, **options) -> bool:
-    import pandas as pd
-
-    from addlib import judging
-    from addlib.detectors import read_detector
-    from addlib.training import Recipe
-
-    if plot and len(videos) > 1:
-        raise ValueError(f"--plot is for one video, there are {len(videos)}")
-    detector, about = read_detector(weights)
-    if about:
-        options.setdefault("shift", Recipe.named(about["recipe"], **about["changes"]).shift)
-    known = ", ".join(f"{name} {about[name]}" for name in ("manipulation", "quality", "distiller") if name in about)
-    print(f"{detector.name}, trained on: {known or 'the file does not say what'}")
-    print("A probability holds for videos like those of the training; it is no evidence about others.")
-    tables, complete = [], True
-    for video in videos:
-        try:
-            found = judging.judge(video, detector, **options)
-        except (OSError, ValueError) as error:
-            print(f"{video}: {error}", file=sys.stderr)
-            complete = False
-            continue
-        tables.append(found.frames.assign(video=video))
-        looked = f"a face in {found.faces} of {len(found.frames)} frames"
-        print(f"{video}: {f'fake with probability {found.probability:.3f}' if found.faces else 'not judged'}, {looked}")
-        complete &= found.faces > 0
-        if plot:
-            judging.plot(found, title=Path(video).name).savefig(plot, dpi=150)
-    if csv and tables:
-        pd.concat(tables).to_csv(csv, index=False)
-    return complete
-
-
-def _run_generate(root: str, **options) -> bool:
+@commands.command()
+@click.argument("root")
+@_number("--people", "Identities (default: 200).")
+@_number("--frames", "Frames of each video (default: 8).")
+@_number("--seed", "The same seed gives the same bytes (default: 0).")
+@_number("--workers", "Processes (default: one per core).")
+@click.option("--overwrite", is_flag=True, help="Replace a tree made with other settings.")
+def generate(root: str, **options) -> bool:
+    """Write MiniForensics, a data set of synthetic people, as an FF++ tree of H.264 files to ROOT."""
     from addlib import miniforensics
 
-    miniforensics.generate(root, **options)
+    miniforensics.generate(root, **_given(options))
     return True
 
 
-def _run_prepare(root: str, out: str, **options) -> bool:
+@commands.command()
+@click.argument("root")
+@click.argument("out")
+@click.option("--manipulations", multiple=True, callback=_names, metavar="A,B", help="E.g. NeuralTextures (default: all found).")
+@click.option("--qualities", multiple=True, callback=_names, metavar="Q,Q", help="Of raw,c23,c40 (default: all three).")
+@_number("--frames", "Frames sampled from each video (default: 64).")
+@_number("--size", "Edge of a crop in pixels (default: 128).", "PIXELS")
+@_number("--seed", "Seed of frames and of split (default: 0).")
+@_number("--upsample", "Doublings of a frame before the search (default: 0).")
+@_number("--retry", "More doublings where no face is found (default: 1).")
+@_number("--search", "Shrink larger frames for the search (default: 480).", "PIXELS")
+@click.option("--splits", metavar="FOLDER", help="train.json, val.json, test.json of FF++ (default: seeded).")
+@_number("--workers", "Local processes (default: one per core).")
+@SCHEDULER
+def prepare(root: str, out: str, **options) -> bool:
+    """Cut aligned face crops from the FF++ tree ROOT into OUT, with a manifest. Interrupted runs go on."""
     from addlib import faceforensics
 
-    if "qualities" in options:
-        options["qualities"] = tuple(options["qualities"])
-    manifest = faceforensics.prepare(root, out, **options)
-    counts = manifest["status"].value_counts()
-    print(
-        f"{out}: {int(manifest['crops'].sum())} crops from {len(manifest)} videos; "
-        + ", ".join(f"{int(counts.get(status, 0))} {status}" for status in ("ok", "short", "failed"))
-    )
+    manifest = faceforensics.prepare(root, out, **_given(options))
+    counts = [f"{int((manifest['status'] == status).sum())} {status}" for status in ("ok", "short", "failed")]
+    print(f"{out}: {int(manifest['crops'].sum())} crops from {len(manifest)} videos; {', '.join(counts)}")
     print(f"data hash {faceforensics.data_hash(out)}")
-    noted = int((manifest["note"] != "").sum()) if "note" in manifest else 0
-    if noted:
+    if noted := int((manifest["note"] != "").sum()) if "note" in manifest else 0:
         print(f"{noted} rows of {out}/manifest.csv say in their note what else is out of the ordinary")
     for row in manifest[manifest["status"] != "ok"].itertuples():
         where = f"{row.manipulation}/{row.quality}/{row.video}"
@@ -218,53 +114,87 @@ def _run_prepare(root: str, out: str, **options) -> bool:
     return not (manifest["status"] == "failed").any()
 
 
-def _run_verify(out: str, **options) -> bool:
+@commands.command()
+@click.argument("out")
+@click.option("--alignment", is_flag=True, help="Measure that c23 and c40 show the face where raw does.")
+def verify(out: str, **options) -> bool:
+    """Check the folder OUT that prepare wrote against its manifest, byte by byte."""
     from addlib import faceforensics
 
-    problems = faceforensics.verify(out, **options)
+    problems = faceforensics.verify(out, **_given(options))
     print("\n".join(problems) if problems else f"{out}: all crops are as the manifest says")
     return not problems
 
 
-def _names(options: dict) -> dict:
-    """argparse gives an empty list where no chapter was named."""
-    return {**options, "names": options.get("names") or None}
+@commands.command()
+@click.argument("grid")
+@_number("--workers", "Trainings at once (default: one per GPU, or per core).")
+@SCHEDULER
+@_number("--limit", "At most so many trainings (default: all).")
+@click.option("--stale", is_flag=True, help="Train again what other code than today's gave.")
+@click.option("--force", is_flag=True, help="Train again what has a row.")
+def sweep(grid: str, **options) -> bool:
+    """Train what the table of results lacks of GRID, a YAML file or the stem of one in book/experiments/grids."""
+    from addlib.sweep import sweep
+
+    return sweep(grid, **_given(options))
 
 
-def _run_execute(**options) -> bool:
-    from addlib import book
+@commands.command()
+@click.argument("clips", nargs=-1, required=True, metavar="CLIP...")
+@click.option("--weights", required=True, metavar="FILE", help="Of a training: data/runs/NAME/weights.safetensors, or NAME.")
+@_number("--frames", "Frames to look at, evenly spread (default: 64).")
+@_number("--shift", "Pixels that training took off the crops (default: as the weights say).")
+@click.option("--threshold", type=float, default=0.5, show_default=True, help="Fake above this probability.")
+@click.option("--csv", metavar="FILE", help="Write frame, time, box and probability of every frame.")
+@click.option("--plot", metavar="FILE", help="Draw the probability over time (.png, .svg or .pdf).")
+def predict(clips, weights, threshold, csv, plot, **options) -> bool:
+    """Say of each CLIP (video, picture, or folder of pictures) how likely a detector takes it for fake, by its faces."""
+    import pandas as pd
 
-    return book.execute(**_names(options))
+    from addlib import judge
+    from addlib.detectors import read_detector
+
+    detector, about = read_detector(_weights_file(weights))
+    known = ", ".join(f"{name} {about[name]}" for name in ("manipulation", "quality", "distiller") if name in about)
+    print(f"{detector.name}, trained on: {known or 'the file does not say what'}")
+    print("A verdict holds for videos like those: same manipulation, compression, kind of people. It is no evidence about others.")
+    if options["shift"] is None and (shift := judge.shift_of(about)) is None:
+        print(f"The weights do not say how many pixels training took off the crops (recipe {about.get('recipe')}): --shift, here 0.")
+    else:
+        options["shift"] = shift if options["shift"] is None else options["shift"]
+    found, complete = {}, True
+    for clip in clips:
+        try:
+            found[clip] = judge.judge(clip, detector, **_given(options))
+        except (OSError, ValueError) as error:
+            _say(f"error: {error}", 1)
+            complete = False
+            continue
+        print(f"{clip}: {found[clip].verdict(threshold)}", flush=True)
+        complete &= found[clip].faces > 0
+    if csv and found:
+        pd.concat([one.frames.assign(clip=clip) for clip, one in found.items()]).to_csv(csv, index=False)
+    if plot and found:
+        judge.plot(found).savefig(plot, dpi=150)
+    return complete
 
 
-def _run_validate(**options) -> bool:
-    from addlib import book
+def _weights_file(name: str) -> Path:
+    """The file of weights that is meant by a path, or by the name of a training in data/runs."""
+    from addlib.files import project_root
 
-    return book.validate(**_names(options))
-
-
-def _run_refresh(**options) -> bool:
-    from addlib import book
-
-    return book.refresh(**_names(options))
-
-
-def _run_publish(**options) -> bool:
-    from addlib import book
-
-    return book.publish(**options)
-
-
-def _run_pdf(**options) -> bool:
-    from addlib import book
-
-    return book.pdf(**options).is_file()
-
-
-def _run_zip(**options) -> bool:
-    from addlib import book
-
-    return book.archive(**options).is_file()
+    try:
+        runs = project_root() / "data" / "runs"
+    except FileNotFoundError:
+        runs = Path("data/runs")
+    for path in (Path(name), Path(name, "weights.safetensors"), runs / name / "weights.safetensors"):
+        if path.is_file():
+            return path
+    kept = sorted(path.parent.name for path in runs.glob("*/weights.safetensors"))
+    if not kept:
+        raise FileNotFoundError(f"no weights at {name}, and none in {runs}: train first (chapter 7, or 'addlib sweep table2')")
+    raise FileNotFoundError("\n  ".join([f"no weights at {name}; in {runs} there are", *kept]))
 
 
 if __name__ == "__main__":

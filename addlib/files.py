@@ -1,20 +1,32 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, written by one process at a time; and where the project lies."""
 
 import contextlib
 import os
 import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
 
 
 class OutputError(OSError):
-    """A file cannot be written."""
+    """A file or folder cannot be written."""
 
 
-def write(path, fill):
+class InUseError(RuntimeError):
+    """Another process writes there at the moment."""
+
+
+def atomic_write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     """Make a file through ``fill(file)``; it appears under its name when it is complete.
 
-    path: where to; its folder is made. fill: called with a binary file to write to.
-    Raises OutputError, with what to do, where the disk is full or not writable; nothing is left behind then.
+    Args:
+        path: where to; missing folders are made.
+        fill: called with a binary file to write to.
+
+    Raises:
+        OutputError: where the disk is full or not writable, with what to do. Nothing is left behind then.
     """
+    path = Path(path)
     part = path.with_name(f".{uuid.uuid4().hex[:16]}.part")  # short: the name itself may be as long as a name can be
     try:
         try:
@@ -30,3 +42,51 @@ def write(path, fill):
             error.errno, f"cannot write {path.name} in {path.parent}: {error.strerror or error}; what was finished is kept: "
             "free some space or choose another folder, then run the same again"
         ) from error  # fmt: skip
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a lock file, which one process at a time can.
+
+    The operating system takes the lock back when its holder ends, however it ends: no stale lock stays. Other users of the
+    machine may use the same lock.
+
+    Args:
+        path: of the lock file; missing folders are made.
+        wait: until another holder is done; otherwise raise.
+
+    Raises:
+        InUseError: if another process holds it and ``wait`` is false.
+        OutputError: if the lock file cannot be made.
+    """
+    from filelock import FileLock, Timeout
+
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, mode=0o666, is_singleton=False)
+        lock.acquire(blocking=wait)
+    except Timeout:
+        raise InUseError(f"{path.parent} is written by another process now; wait for it, or choose another folder") from None
+    except OSError as error:
+        raise OutputError(
+            error.errno, f"cannot write in {path.parent}: {error.strerror or error}; choose another folder"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def project_root(start: Path | None = None) -> Path:
+    """The folder of the project: the clone round ``start`` (default: the working directory), else the one that holds addlib.
+
+    Raises:
+        FileNotFoundError: if neither is inside a clone.
+    """
+    start = Path.cwd() if start is None else Path(start).resolve()
+    expected = ("_config.yml", "book/_toc.yml")
+    for folder in (start, *start.parents, Path(__file__).resolve().parents[1]):
+        if all((folder / name).is_file() for name in expected):
+            return folder
+    raise FileNotFoundError(f"{start} is not inside a clone of the project: no folder above it holds {' and '.join(expected)}")

@@ -1,7 +1,7 @@
 """Backbones with a common face: ``create_detector(name)`` gives a module whose output is (stages, embedding, logits).
 
-* ``resnet``: ResNet-18, 34, 50, and a narrow ResNet-18 and 34 for the CPU
-* ``efficientnet``: EfficientNet-B0
+* ``resnet``: ResNet-18, 34, 50, and narrow ones for the CPU
+* ``efficientnet``: EfficientNet-B0, and a narrow one
 * ``xception``: Xception
 * ``inception_resnet``: Inception-ResNet-v1, for VGGFace2 weights
 * ``f3net``: F3-Net on two Xceptions; ``dct`` holds its transform
@@ -10,35 +10,64 @@
 Every detector has ``head``, its last linear layer, ``name``, ``num_classes`` and ``options``.
 """
 
+from __future__ import annotations
+
 import inspect
-from importlib import import_module
+import json
+from collections.abc import Callable
 
+from torch import nn
+
+from . import efficientnet, f3net, inception_resnet, resnet, xception
 from .base import Detection
-from .weights import imagenet_file, load_weights, read_detector, save_weights
+from .weights import imagenet_file, load_weights, read_metadata, save_weights
 
-__all__ = ["NAMES", "Detection", "create_detector", "load_weights", "normalisation", "read_detector", "save_weights"]
+__all__ = [
+    "DETECTORS", "Detection", "create_detector", "load_weights", "normalisation", "read_detector", "register_detector",
+    "save_weights",
+]  # fmt: skip
 
-# Each is built by the function of its name in a module here, imported when asked for: torchvision alone takes seconds.
-_MODULES = {
-    "resnet18": "resnet",
-    "resnet34": "resnet",
-    "resnet50": "resnet",
-    "resnet18_narrow": "resnet",
-    "resnet34_narrow": "resnet",
-    "efficientnet_b0": "efficientnet",
-    "xception": "xception",
-    "inception_resnet_v1": "inception_resnet",
-    "f3net": "f3net",
+# What builds each, (num_classes, **options) -> module. torchvision and timm are imported when a network of theirs is built.
+DETECTORS: dict[str, Callable[..., nn.Module]] = {
+    "resnet18": resnet.resnet18,
+    "resnet34": resnet.resnet34,
+    "resnet50": resnet.resnet50,
+    "resnet18_narrow": resnet.resnet18_narrow,
+    "resnet34_narrow": resnet.resnet34_narrow,
+    "resnet50_narrow": resnet.resnet50_narrow,
+    "efficientnet_b0": efficientnet.efficientnet_b0,
+    "efficientnet_b0_narrow": efficientnet.efficientnet_b0_narrow,
+    "xception": xception.StagedXception,
+    "inception_resnet_v1": inception_resnet.InceptionResNetV1,
+    "f3net": f3net.F3Net,
 }
-NAMES = tuple(_MODULES)
 
 
-def create_detector(name, num_classes=2, weights=None, **options):
+def register_detector(name: str) -> Callable:
+    """Decorator that adds a detector of one's own under a name.
+
+    It decorates what builds the detector: a class or a function of ``num_classes`` and, if it likes, further options. What is
+    built returns a :class:`Detection` and has ``head``, its last linear layer. It may have ``normalisation``, (mean, std) of
+    its inputs, and ``loss_defaults``, settings of the distillation losses that this backbone needs changed.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+
+    def add(build):
+        if name in DETECTORS and DETECTORS[name].__module__ != build.__module__:
+            raise ValueError(f"there is a detector {name!r} already, in {DETECTORS[name].__module__}; take another name")
+        DETECTORS[name] = build
+        return build
+
+    return add
+
+
+def create_detector(name: str, num_classes: int = 2, weights=None, **options) -> nn.Module:
     """A detector by name.
 
     Args:
-        name: one of ``NAMES``; "resnet18_narrow" and "resnet34_narrow" are a ResNet-18 and a 34 of 24 to 192 channels, for the
-            CPU.
+        name: one of ``DETECTORS``; the narrow ones are for the CPU.
         num_classes: logits; 2 here, real and fake.
         weights: None for a random start, for which nothing is read or downloaded. Path of a file, see
             :func:`load_weights`: weights of the same detector, or the public ones of its architecture. ``"imagenet"``:
@@ -58,9 +87,8 @@ def create_detector(name, num_classes=2, weights=None, **options):
     build = _builder(name)
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise ValueError(f"num_classes is {num_classes!r}, expected a whole number of at least 1")
-    known = list(inspect.signature(build).parameters)[1:]
-    if not options.keys() <= set(known):
-        raise ValueError(f"options of {name} are {sorted(options)}, expected any of {known}")
+    if not options.keys() <= (known := detector_options(name)):
+        raise ValueError(f"options of {name} are {sorted(options)}, expected any of {sorted(known)}")
     detector = build(num_classes, **options)
     detector.name, detector.num_classes, detector.options = name, num_classes, options
     if weights is not None:
@@ -68,17 +96,36 @@ def create_detector(name, num_classes=2, weights=None, **options):
     return detector
 
 
-def normalisation(name):
+def detector_options(name: str) -> set[str]:
+    """Names of the options that a detector has."""
+    return set(list(inspect.signature(_builder(name)).parameters)[1:])
+
+
+def read_detector(path) -> tuple[nn.Module, dict]:
+    """The detector that :func:`save_weights` wrote, in evaluation mode, and what was written about it.
+
+    Args:
+        path: a ``.safetensors`` of ``save_weights``, such as weights.safetensors in the folder of a training.
+
+    Raises:
+        As :func:`load_weights`; ValueError for a file that does not say which detector it is of.
+    """
+    about = read_metadata(path)
+    options = json.loads(about["options"])
+    detector = create_detector(about["name"], int(about["num_classes"]), weights=path, **options)
+    return detector.eval(), json.loads(about.get("about", "{}"))
+
+
+def normalisation(name: str) -> tuple[float, float]:
     """(mean, std) of inputs scaled to [0, 1]: what a detector's crops are normalised with, all channels alike.
 
-    0.5 and 0.5, the paper's for all of its backbones, but for "inception_resnet_v1", whose public weights were trained on
-    (x - 127.5) / 128 of 8-bit values. Raises ValueError for an unknown name.
+    0.5 and 0.5, the paper's for all of its backbones, unless the detector says otherwise. Raises ValueError for an unknown
+    name.
     """
-    _builder(name, load=False)
-    return (0.5, 128 / 255) if name == "inception_resnet_v1" else (0.5, 0.5)
+    return getattr(_builder(name), "normalisation", (0.5, 0.5))
 
 
-def _builder(name, load=True):
-    if name not in _MODULES:
-        raise ValueError(f"unknown detector {name!r}; there are {sorted(NAMES)}")
-    return getattr(import_module(f".{_MODULES[name]}", __name__), name) if load else None
+def _builder(name):
+    if name not in DETECTORS:
+        raise ValueError(f"unknown detector {name!r}; there are {sorted(DETECTORS)}")
+    return DETECTORS[name]

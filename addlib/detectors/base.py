@@ -1,26 +1,34 @@
 """What every detector takes and gives back."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
-import torch
+from torch import Tensor
+from torch.nn import functional
 
 
 class Detection(NamedTuple):
     """Output of a detector for a batch of B crops.
 
-    stages: feature maps (B, C, H, W), shallow to deep. embedding: (B, D), what the last linear layer sees. logits: (B, classes).
+    Attributes:
+        stages: feature maps (B, C, H, W), shallow to deep.
+        embedding: (B, D), what the last linear layer sees.
+        logits: (B, classes).
     """
 
-    stages: tuple[torch.Tensor, ...]
-    embedding: torch.Tensor
-    logits: torch.Tensor
+    stages: tuple[Tensor, ...]
+    embedding: Tensor
+    logits: Tensor
 
 
-def check_input(name, x, *, smallest=1, size=None):
-    """Raise ValueError unless ``x`` is a batch of normalised RGB crops (B, 3, H, W).
+def pooled(stage: Tensor) -> Tensor:
+    """Mean of a map over its places, (B, C)."""
+    return functional.adaptive_avg_pool2d(stage, 1).flatten(1)
 
-    name: of the detector, for the message. smallest: least height and width. size: the only height and width, or None.
-    """
+
+def check_input(name: str, x: Tensor, *, smallest: int = 1, size: int | None = None) -> None:
+    """Raise ValueError unless x is a batch of normalised RGB crops (B, 3, H, W), of this size or at least the smallest."""
     shape = tuple(x.shape)
     if x.ndim != 4 or shape[1] != 3:
         raise ValueError(f"{name} received a tensor of shape {shape}, expected a batch of RGB crops (B, 3, H, W)")

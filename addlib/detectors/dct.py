@@ -3,12 +3,16 @@
 Ahmed, Natarajan and Rao, "Discrete Cosine Transform" (IEEE Transactions on Computers, 1974).
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 
-def dct_matrix(size):
+def dct_matrix(size: int) -> Tensor:
     """Orthonormal DCT-II matrix A (size, size), float64: A @ v transforms a vector, A.T @ v goes back.
 
     Row k holds √(2/n) cos(π (2m + 1) k / 2n) over m, the first row 1/√n. Raises ValueError if size is below 1.
@@ -21,17 +25,17 @@ def dct_matrix(size):
     return matrix
 
 
-def dct2(images, matrix):
+def dct2(images: Tensor, matrix: Tensor) -> Tensor:
     """Two-dimensional DCT of (..., n, n) over the last two axes. matrix: ``dct_matrix(n)`` in the images' dtype."""
     return matrix @ images @ matrix.mT
 
 
-def idct2(spectra, matrix):
+def idct2(spectra: Tensor, matrix: Tensor) -> Tensor:
     """Inverse of :func:`dct2`."""
     return matrix.mT @ spectra @ matrix
 
 
-def band_masks(size, edges):
+def band_masks(size: int, edges: Sequence[float]) -> Tensor:
     """Masks (bands, size, size), 0 or 1, of the coefficients (i, j) whose i + j lies in [edges[b], edges[b + 1]).
 
     i + j is the measure of frequency: the bands are stripes along the anti-diagonals of the spectrum. float64.

@@ -6,12 +6,14 @@ decomposition, FAD), the other the strength of six bands in every small window (
 decided.
 """
 
+from __future__ import annotations
+
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from .base import Detection, check_input
+from .base import Detection, check_input, pooled
 from .dct import band_masks, dct2, dct_matrix, idct2
 from .xception import blocks, exit_flow, split_public, stem, xception_trunk
 
@@ -21,12 +23,12 @@ FLOOR = 1e-3  # added to the energies before the logarithm; an 8-bit grey step i
 MIXED_AFTER = (7, 12)
 
 
-def learned_masks(base, weight):
+def learned_masks(base: Tensor, weight: Tensor) -> Tensor:
     """Band filters of the paper: the fixed masks plus 2σ(w) - 1, which lies between -1 and 1. Shapes alike."""
     return base + (2 * torch.sigmoid(weight) - 1)
 
 
-def frequency_decomposition(images, masks, matrix):
+def frequency_decomposition(images: Tensor, masks: Tensor, matrix: Tensor) -> Tensor:
     """FAD: images through each band filter of the whole image's DCT, back in the image domain.
 
     images: (B, C, n, n). masks: (bands, n, n). matrix: ``dct_matrix(n)``. Returns (B, bands·C, n, n), band after band.
@@ -35,7 +37,7 @@ def frequency_decomposition(images, masks, matrix):
     return idct2(dct2(images, matrix)[:, None] * masks[:, None], matrix).flatten(1, 2)
 
 
-def local_statistics(images, masks, matrix, stride=STRIDE):
+def local_statistics(images: Tensor, masks: Tensor, matrix: Tensor, stride: int = STRIDE) -> Tensor:
     """LFS: log10 of the filtered DCT magnitudes of every window, summed over window and colours.
 
     images: (B, C, H, W), padded as wanted. masks: (bands, k, k). matrix: ``dct_matrix(k)``, whose size is the window's.
@@ -149,7 +151,7 @@ class F3Net(nn.Module):
     public = "Xception of timm (legacy_xception) or of Cadene's pretrained-models"
     fresh = ("fad.", "lfs.", "mix.", "lfs_stream.conv1.")
 
-    def __init__(self, num_classes, size=128, dropout=0.2):
+    def __init__(self, num_classes: int, size: int = 128, dropout: float = 0.2):
         if size < SMALLEST:
             raise ValueError(f"size is {size}, expected at least {SMALLEST}")
         super().__init__()
@@ -165,7 +167,7 @@ class F3Net(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(4096, num_classes)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Detection:
         check_input("f3net", x, size=self.size)
         first = stem(self.fad_stream, self.fad(x))
         second = stem(self.lfs_stream, self.lfs(x))
@@ -180,11 +182,11 @@ class F3Net(nn.Module):
             if number in (1, 2, 11):
                 stages.append(torch.cat([first, second], 1))
         stages.append(torch.cat([exit_flow(self.fad_stream, first), exit_flow(self.lfs_stream, second)], 1))
-        embedding = torch.flatten(nn.functional.adaptive_avg_pool2d(stages[-1], 1), 1)
+        embedding = pooled(stages[-1])
         return Detection(tuple(stages), embedding, self.head(self.dropout(embedding)))
 
     @staticmethod
-    def translate(state):
+    def translate(state: dict) -> dict | None:
         """Public Xception state dict for both streams; None if it is not one."""
         trunk, _ = split_public(state)
         if trunk is None:
@@ -196,7 +198,3 @@ class F3Net(nn.Module):
             else:
                 found[f"fad_stream.{key}"] = found[f"lfs_stream.{key}"] = tensor
         return found
-
-
-def f3net(num_classes, size=128, dropout=0.2):
-    return F3Net(num_classes, size, dropout)

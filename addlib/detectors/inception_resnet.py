@@ -5,12 +5,13 @@ publishes (``20180402-114759-vggface2.pt``). The classifier on top is that of Do
 (2020): the face embedding of length 1, ReLU, dropout, one linear layer.
 """
 
+from __future__ import annotations
+
 from collections import OrderedDict
 
-import torch
-from torch import nn
+from torch import Tensor, cat, nn
 
-from .base import Detection, check_input
+from .base import Detection, check_input, pooled
 
 SMALLEST = 75  # side of the smallest crop that the unpadded convolutions leave a pixel of
 
@@ -30,8 +31,9 @@ class InceptionResNetV1(nn.Module):
 
     public = "facenet-pytorch's VGGFace2 or CASIA-WebFace weights"
     fresh = ()
+    normalisation = (0.5, 128 / 255)  # (x - 127.5) / 128 of 8-bit values
 
-    def __init__(self, num_classes, dropout=0.5):
+    def __init__(self, num_classes: int, dropout: float = 0.5):
         super().__init__()
         self.conv2d_1a = _unit(3, 32, 3, stride=2)
         self.conv2d_2a = _unit(32, 32, 3)
@@ -60,21 +62,20 @@ class InceptionResNetV1(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(512, num_classes)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Detection:
         check_input("inception_resnet_v1", x, smallest=SMALLEST)
         x = self.maxpool_3a(self.conv2d_2b(self.conv2d_2a(self.conv2d_1a(x))))
         first = self.conv2d_4a(self.conv2d_3b(x))
         second = self.repeat_1(self.conv2d_4b(first))
         third = self.repeat_2(self.mixed_6a(second))
         fourth = self.block8(self.repeat_3(self.mixed_7a(third)))
-        pooled = torch.flatten(nn.functional.adaptive_avg_pool2d(fourth, 1), 1)
         # Out of autocast's half precision: 512 squares of it would be a poor length to divide by.
-        face = self.last_bn(self.last_linear(pooled)).to(self.head.weight.dtype)
+        face = self.last_bn(self.last_linear(pooled(fourth))).to(self.head.weight.dtype)
         embedding = nn.functional.normalize(face, dim=1).relu()
         return Detection((first, second, third, fourth), embedding, self.head(self.dropout(embedding)))
 
     @staticmethod
-    def translate(state):
+    def translate(state: dict) -> dict | None:
         """State dict of facenet-pytorch without its classifier of identities; None if it is not one.
 
         That classifier never fits: it saw the embedding before normalisation and ReLU.
@@ -82,10 +83,6 @@ class InceptionResNetV1(nn.Module):
         if "last_linear.weight" not in state or "mixed_6a.branch0.conv.weight" not in state:
             return None
         return {key: tensor for key, tensor in state.items() if not key.startswith("logits.")}
-
-
-def inception_resnet_v1(num_classes, dropout=0.5):
-    return InceptionResNetV1(num_classes, dropout)
 
 
 def _unit(inputs, outputs, kernel, stride=1, padding=0):
@@ -109,7 +106,7 @@ class _Branches(nn.Module):
             self.add_module(f"branch{number}", branch)
 
     def forward(self, x):
-        return torch.cat([getattr(self, f"branch{number}")(x) for number in range(self.count)], 1)
+        return cat([getattr(self, f"branch{number}")(x) for number in range(self.count)], 1)
 
 
 class _Residual(_Branches):
@@ -121,7 +118,7 @@ class _Residual(_Branches):
         self.scale, self.relu = scale, relu
 
     def forward(self, x):
-        x = torch.add(x, self.conv2d(super().forward(x)), alpha=self.scale)
+        x = x.add(self.conv2d(super().forward(x)), alpha=self.scale)
         return x.relu() if self.relu else x
 
 

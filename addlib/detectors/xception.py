@@ -1,9 +1,10 @@
 """Xception (Chollet, CVPR 2017), the detector of Rössler et al., "FaceForensics++" (ICCV 2019); timm's layers."""
 
-import torch
-from torch import nn
+from __future__ import annotations
 
-from .base import Detection, check_input
+from torch import Tensor, nn
+
+from .base import Detection, check_input, pooled
 
 SMALLEST = 7  # side of the smallest crop that the two unpadded convolutions at the front leave anything of
 
@@ -20,12 +21,12 @@ class StagedXception(nn.Module):
     public = "Xception of timm (legacy_xception) or of Cadene's pretrained-models"
     fresh = ()
 
-    def __init__(self, num_classes):
+    def __init__(self, num_classes: int):
         super().__init__()
         self.trunk = xception_trunk(3)
         self.head = nn.Linear(2048, num_classes)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Detection:
         check_input("xception", x, smallest=SMALLEST)
         x = stem(self.trunk, x)
         stages = []
@@ -33,47 +34,43 @@ class StagedXception(nn.Module):
             x = blocks(self.trunk, x, first, last)
             stages.append(x)
         stages.append(exit_flow(self.trunk, blocks(self.trunk, x, 12, 12)))
-        embedding = torch.flatten(nn.functional.adaptive_avg_pool2d(stages[-1], 1), 1)
+        embedding = pooled(stages[-1])
         return Detection(tuple(stages), embedding, self.head(embedding))
 
     @staticmethod
-    def translate(state):
+    def translate(state: dict) -> dict | None:
         """State dict of timm or Cadene under our names; None if it is not one."""
         trunk, head = split_public(state)
         return trunk and {f"trunk.{key}": tensor for key, tensor in trunk.items()} | head
 
 
-def xception(num_classes):
-    return StagedXception(num_classes)
-
-
-def xception_trunk(channels):
+def xception_trunk(channels: int) -> nn.Module:
     """timm's Xception for maps of ``channels`` channels, without the classifier."""
     import timm
 
     return timm.create_model("legacy_xception", num_classes=0, in_chans=channels)
 
 
-def stem(trunk, x):
+def stem(trunk: nn.Module, x: Tensor) -> Tensor:
     """The two convolutions before block 1: (B, 3, H, W) → (B, 64, about H/2, W/2)."""
     x = trunk.act1(trunk.bn1(trunk.conv1(x)))
     return trunk.act2(trunk.bn2(trunk.conv2(x)))
 
 
-def blocks(trunk, x, first, last):
+def blocks(trunk: nn.Module, x: Tensor, first: int, last: int) -> Tensor:
     """Residual blocks ``first`` to ``last``, both included, of 1 to 12. 1, 2, 3 and 12 halve the sides."""
     for number in range(first, last + 1):
         x = getattr(trunk, f"block{number}")(x)
     return x
 
 
-def exit_flow(trunk, x):
+def exit_flow(trunk: nn.Module, x: Tensor) -> Tensor:
     """The two separable convolutions after block 12: (B, 1024, H, W) → (B, 2048, H, W)."""
     x = trunk.act3(trunk.bn3(trunk.conv3(x)))
     return trunk.act4(trunk.bn4(trunk.conv4(x)))
 
 
-def split_public(state):
+def split_public(state: dict) -> tuple[dict | None, dict | None]:
     """(trunk, head) of a public Xception state dict under timm's and our names; (None, None) if it is not one.
 
     Cadene's files call the classifier ``last_linear``, and the oldest keep the 1 × 1 kernels as matrices.

@@ -1,10 +1,15 @@
 """The manifest: what was prepared, from what, and whether it is still so."""
 
+from __future__ import annotations
+
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MANIFEST = "manifest.csv"
 COLUMNS = [
@@ -13,16 +18,19 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def read_manifest(out):
+def read_manifest(out: str | Path) -> pd.DataFrame:
     """The table of a prepared folder.
 
-    Raises FileNotFoundError if ``out`` was not prepared, ValueError if columns are missing.
+    Raises:
+        FileNotFoundError: if ``out`` was not prepared.
+        ValueError: if columns are missing.
     """
+    import pandas as pd
+
     path = Path(out) / MANIFEST
     if not path.is_file():
         raise FileNotFoundError(f"no {MANIFEST} in {out}; prepare it first: addlib prepare ROOT {out}")
-    numbers = ("label", "asked", "crops")
-    text = {name: str for name in COLUMNS if name not in numbers}
+    text = {name: str for name in COLUMNS if name not in ("label", "asked", "crops")}
     table = pd.read_csv(path, dtype=text, keep_default_na=False, encoding_errors="surrogateescape")
     table = table if "note" in table else table.assign(note="")  # folders prepared before there were notes
     missing = [name for name in COLUMNS if name not in table]
@@ -31,26 +39,27 @@ def read_manifest(out):
     return table
 
 
-def csv_bytes(table):
+def csv_bytes(table: pd.DataFrame) -> bytes:
     """A manifest as the bytes of its file; a name that is no UTF-8 keeps its bytes."""
     return table.to_csv(index=False, lineterminator="\n").encode(errors="surrogateescape")
 
 
-def data_hash(out):
+def data_hash(out: str | Path) -> str:
     """12 hex digits that stand for the prepared data: every crop's hash, its quality and its split."""
     table = read_manifest(out).sort_values(["manipulation", "video", "quality"])
     lines = table[["manipulation", "video", "quality", "split", "crops_sha256"]].agg("/".join, axis=1)
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:12]
 
 
-def verify(out, *, alignment=False):
+def verify(out: str | Path, *, alignment: bool = False) -> list[str]:
     """Compare crops with the manifest; a list of what is missing or changed, empty if all is well.
 
-    alignment: also measure that c23 and c40 show the face where raw shows it (see ``alignment.measure``).
+    Args:
+        out: a prepared folder.
+        alignment: also measure that c23 and c40 show the face where raw shows it (see ``alignment.measure``).
     """
-    problems = [
-        problem for row in read_manifest(out).itertuples() if row.crops and (problem := _changed(Path(out), row))
-    ]
+    rows = [row for row in read_manifest(out).itertuples() if row.crops]
+    problems = [problem for row in rows if (problem := _changed(Path(out), row))]
     if alignment and not problems:
         from .alignment import SHIFT, measure
 
@@ -62,7 +71,7 @@ def verify(out, *, alignment=False):
     return problems
 
 
-def _changed(out, row):
+def _changed(out: Path, row) -> str:
     try:
         crops = np.load(out / row.path)
     except FileNotFoundError:

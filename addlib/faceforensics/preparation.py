@@ -1,47 +1,68 @@
-"""From videos to aligned face crops and a manifest: one task a video, over processes or machines, to be gone on with at any time."""
+"""From videos to aligned face crops and a manifest: one job a video, over processes or machines; interrupted work goes on."""
 
+from __future__ import annotations
+
+import io
 import json
+import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
+import numpy as np
 
-from ..parallel import map_unordered, one_thread
+from addlib import parallel, provenance
+from addlib.files import OutputError, atomic_write, locked
+
 from . import splits as splitting
-from .cutting import blank, cut_video, frame_order, plain
 from .manifest import COLUMNS, MANIFEST, csv_bytes
-from .source import stamp
-from .storing import OutputError, held, npy, write
-from .tree import QUALITIES, WITHOUT_SPLIT, discover
+from .tree import QUALITIES, WITHOUT_SPLIT, Video, discover
 
-__all__ = ["frame_order", "prepare"]
+if TYPE_CHECKING:
+    import pandas as pd
 
-RECIPE = 1  # raise when the same settings would give other crops
+LOCK = ".lock"
+LIBRARIES = ("numpy", "opencv", "av", "dlib")  # whose versions decide the pixels of a crop
 
 
 def prepare(
-    root, out, *, manipulations=None, qualities=QUALITIES, frames=64, size=128, seed=0, splits=None, workers=None, scheduler=None,
-    upsample=0, retry=1, search=480, scale=1.3,
-):  # fmt: skip
+    root: str | Path, out: str | Path, *, manipulations: Iterable[str] | None = None, qualities: Sequence[str] = QUALITIES,
+    frames: int = 64, size: int = 128, seed: int = 0, splits: str | Path | dict | None = None, workers: int | None = None,
+    scheduler: str | None = None, upsample: int = 0, retry: int = 1, search: int | None = 480, scale: float = 1.3,
+) -> pd.DataFrame:  # fmt: skip
     """Cut the faces out of a FaceForensics++ tree.
 
-    root: the tree (see ``discover``). out: folder for crops and manifest; videos that it holds already, made from the same
-    file with the same settings, are kept. The manifest lists what this call asked for, no more.
-    manipulations, qualities: what to prepare; raw must be among the qualities, the boxes come from it.
-    frames: crops wanted of a video, drawn at random; a frame without a face is replaced by another while there are any.
-    size: side of a crop in pixels. seed: of the frames drawn and, where ``splits`` is None, of a 72/14/14 split of identity pairs.
-    splits: folder of FF++'s train.json, val.json, test.json, or the same as a dict.
-    workers, scheduler: processes on this machine (None: one a core; with 1, in this process, a video that brings it down takes
-    all with it), or the address of a Dask scheduler, whose workers must see ``root`` and ``out`` under the same paths.
-    upsample: times that a frame is doubled before the search: 0 finds faces of 80 pixels and more. retry: so many times a video
-    in whose first frames hardly a face is found is searched again at double the scale. search: a frame whose shorter side is
-    longer than this many pixels is searched on a smaller luminance copy (None: never). scale: see ``faces.square``.
-    Returns the manifest, also in out/manifest.csv: one row a video and quality; ``status`` is ok, short (fewer crops than
-    asked, with the reason) or failed (none, with the reason); ``note`` says what else is out of the ordinary. A quality whose
-    frames cannot be aligned with raw's is listed as failed. Nothing is left out silently.
-    Raises FileNotFoundError and ValueError for a tree, split or setting that cannot be used, InUseError while another process
-    prepares ``out``, OutputError where ``out`` cannot be written, such as on a full disk; what was done by then is kept.
+    Nothing is left out silently: a video that gives fewer crops than asked for, or none, is listed with the reason.
+
+    Args:
+        root: the tree (see ``discover``).
+        out: folder for crops and manifest. Videos that it holds already, made from the same file with the same settings, code
+            and libraries, are kept. The manifest lists what this call asked for, no more.
+        manipulations: what to prepare; see ``discover``.
+        qualities: what to prepare; raw must be among them, the boxes come from it.
+        frames: crops wanted of a video, drawn at random; a frame without a face is replaced by another while there are any.
+        size: side of a crop in pixels.
+        seed: of the frames drawn and, where ``splits`` is None, of a 72/14/14 split of identity pairs.
+        splits: folder of FF++'s train.json, val.json, test.json, or the same as a dict. Videos outside it are listed, not cut.
+        workers: processes on this machine (see ``parallel.map_unordered``). With 1, in this process, a video that brings it
+            down takes all with it.
+        scheduler: address of a Dask scheduler, whose workers must see ``root`` and ``out`` under the same paths.
+        upsample: times that a frame is doubled before the search: 0 finds faces of 80 pixels and more.
+        retry: so many times a video in whose first frames hardly a face is found is searched again at double the scale.
+        search: a frame whose shorter side is longer than this many pixels is searched on a smaller luminance copy; None: never.
+        scale: side of the square in lengths of dlib's box (see ``faces.square``).
+
+    Returns:
+        The manifest, also in out/manifest.csv: one row a video and quality. ``status`` is ok, short (fewer crops than asked, with
+        the reason) or failed (none, with the reason); ``note`` says what else is out of the ordinary. A quality whose frames
+        cannot be aligned with raw's is listed as failed.
+
+    Raises:
+        FileNotFoundError, ValueError: for a tree, split or setting that cannot be used, before anything is cut.
+        InUseError: while another process prepares ``out``.
+        OutputError: where ``out`` cannot be written, such as on a full disk; what was done by then is kept.
     """
-    qualities = tuple(dict.fromkeys(qualities))
+    qualities, manipulations = tuple(dict.fromkeys(qualities)), None if manipulations is None else list(manipulations)
     if "raw" not in qualities:
         raise ValueError(f"qualities are {list(qualities)}; raw must be among them, because the faces are found on it")
     if frames < 1 or size < 8:
@@ -57,83 +78,116 @@ def prepare(
         )
     out = Path(out)
     videos = discover(root, manipulations, qualities)
+    _check_qualities(root, videos, qualities)
     assigned = splitting.seeded([item.ids for item in videos], seed) if splits is None else splitting.official(splits)
-    settings = {"recipe": RECIPE, "frames": frames, "size": size, "seed": seed, "scale": scale}
+    splitting.check(videos, assigned)
+    made_with = {name: provenance.versions().get(name) for name in LIBRARIES}
+    made_with["code"] = provenance.code_hash("addlib.faceforensics.cutting")
+    settings = {"frames": frames, "size": size, "seed": seed, "scale": scale}
     settings |= {"upsample": upsample, "retry": retry, "search": search}
-    with held(out):
+    with locked(out / LOCK, wait=False):
+        for part in out.rglob(".*.part"):  # what a killed process left half-written
+            part.unlink(missing_ok=True)
         rows, jobs = [], []
         for item in videos:
-            key = {
-                **settings,
-                "qualities": list(qualities),
-                "sources": {quality: stamp(path) for quality, path in item.files.items()},
-            }
-            kept = _kept(_record(out, item), key, out)
-            if kept is None:
-                jobs.append((item, str(out), qualities, settings, key))
-            rows += kept or []
-        if jobs:
-            for found in map_unordered(
-                _prepare_video,
-                jobs,
-                workers=workers,
-                scheduler=scheduler,
-                total=len(jobs),
-                describe="videos",
-                lost=_lost,
-            ):
-                rows += found
+            key = {**settings, "made_with": made_with, "qualities": list(qualities), "sources": item.stamps()}
+            job = (item, str(out), qualities, settings, key)
+            if splitting.split_of(item.ids, assigned) is None:
+                rows += _blank_rows(job, f"identities {'_'.join(item.ids)} are in no split, or in two")
+            elif (kept := _kept(record_path(out, item), key, out)) is not None:
+                rows += kept
+            else:
+                jobs.append(job)
+        for found in parallel.map_unordered(
+            _prepare_video, jobs, workers=workers, scheduler=scheduler, total=len(jobs), describe="videos cut", lost=_lost
+        ):
+            rows += found
         table = _table(rows, assigned)
-        write(out / MANIFEST, lambda file: file.write(csv_bytes(table)))
+        atomic_write(out / MANIFEST, lambda file: file.write(csv_bytes(table)))
+    _warn_of_gaps(table)
     return table
 
 
-def _table(rows, assigned):
-    """The manifest of rows without split, sorted; a video whose identities have no one split is listed as failed."""
+def _check_qualities(root: str | Path, videos: list[Video], qualities: Sequence[str]) -> None:
+    """Raise ValueError where a quality is there of no real video, or of no video of a manipulation."""
+    for manipulation in dict.fromkeys(video.manipulation for video in videos):
+        there = {quality for video in videos if video.manipulation == manipulation for quality in video.files}
+        if absent := [quality for quality in qualities if quality not in there]:
+            remedy = (
+                "raw is needed, because the faces are found on it: fetch it"
+                if "raw" in absent
+                else f"fetch them, or prepare qualities {' '.join(quality for quality in qualities if quality in there)} alone"
+            )
+            raise ValueError(f"{root} holds {manipulation} in {sorted(there)}, and no {' or '.join(absent)}; {remedy}")
+
+
+def _table(rows: list[dict], assigned: dict[str, str]) -> pd.DataFrame:
+    """The manifest of rows without split, sorted."""
+    import pandas as pd
+
     table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "split"])
     table.insert(0, "split", [splitting.split_of(ids.split("_"), assigned) or "" for ids in table["ids"]])
-    lost = table["split"] == ""
-    table.loc[lost, "reason"] = "identities " + table.loc[lost, "ids"] + " are in no split, or in two"
-    table.loc[lost, "status"] = "failed"
     return table.sort_values(["manipulation", "video", "quality"], ignore_index=True)[COLUMNS]
 
 
-def _prepare_video(job):
+def _warn_of_gaps(table: pd.DataFrame) -> None:
+    """Say which classes have no crop in a split: nothing can be trained or measured on the other class alone."""
+    for split in sorted(set(table["split"]) - {""}):
+        for (manipulation, quality), rows in table.groupby(["manipulation", "quality"]):
+            rows = rows[rows["split"] == split]
+            if not rows["crops"].any():
+                why = f", for instance {rows.iloc[0].video}: {rows.iloc[0].reason}" if len(rows) else ""
+                warnings.warn(f"{split} has no crop of {manipulation}/{quality} from {len(rows)} videos{why}", stacklevel=3)
+
+
+def _prepare_video(job: tuple) -> list[dict]:
     """Crops of one video in all qualities; returns its manifest rows (without split). Raises OutputError only."""
+    from .cutting import cut_video, reason
+
     item, out, qualities, settings, key = job
     out = Path(out)
 
-    def save(quality, crops):
+    def save(quality: str, crops: np.ndarray) -> str:
         path = Path("crops") / item.manipulation / quality / f"{item.name}.npy"
-        write(out / path, lambda file: file.write(npy(crops)))
+        # NumPy, writing to a file itself, does not say why it could not.
+        buffer = io.BytesIO()
+        np.save(buffer, crops)
+        atomic_write(out / path, lambda file: file.write(buffer.getbuffer()))
         return path.as_posix()
 
     try:
-        with one_thread():
-            rows, lasting = cut_video(item, qualities, settings, save)
+        with parallel.one_thread():
+            cut = cut_video(item, qualities, settings, save)
     except OutputError:
         raise
     except Exception as error:  # whatever a library makes of a file that nobody has seen before: the other videos go on
-        reason, lasting = f"unexpected {type(error).__name__}: {error}", False
-        rows = [blank(item, quality, settings) | {"reason": plain(reason, item)} for quality in qualities]
-    if lasting:
-        text = json.dumps({"key": key, "rows": rows}, indent=1)
-        write(_record(out, item), lambda file: file.write(text.encode()))
-    return rows
+        return _blank_rows(job, reason(f"unexpected {type(error).__name__}: {error}", item))
+    if cut.lasting:
+        text = json.dumps({"key": key, "rows": cut.rows, "boxes": cut.boxes}, indent=1)
+        atomic_write(record_path(out, item), lambda file: file.write(text.encode()))
+    return cut.rows
 
 
-def _lost(job, error):
-    """Rows of a video whose worker died of it. No record: the next run tries again."""
+def _blank_rows(job: tuple, why: str) -> list[dict]:
+    from .cutting import blank_row
+
     item, _, qualities, settings, _ = job
-    reason = f"the worker process died ({type(error).__name__}), out of memory perhaps; run again with fewer workers"
-    return [blank(item, quality, settings) | {"reason": reason} for quality in qualities]
+    return [blank_row(item, quality, settings, why) for quality in qualities]
 
 
-def _record(out, item):
+def _lost(job: tuple, error: Exception) -> list[dict]:
+    """Rows of a video whose worker died of it. No record: the next run tries again."""
+    return _blank_rows(
+        job, f"the worker process died ({type(error).__name__}), out of memory perhaps; run again with fewer workers"
+    )
+
+
+def record_path(out: Path, item: Video) -> Path:
+    """Where the settings, manifest rows and boxes of a video are kept, as JSON."""
     return out / "records" / item.manipulation / f"{item.name}.json"
 
 
-def _kept(record, key, out):
+def _kept(record: Path, key: dict, out: Path) -> list[dict] | None:
     """Rows of an earlier run, if it was made from the same files with the same settings and its crops are still there, whole."""
     try:
         found = json.loads(record.read_text())

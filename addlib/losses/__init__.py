@@ -1,28 +1,40 @@
 """Distillation losses on feature maps (B, C, H, W) of a student and a teacher: those of ADD, and its baselines.
 
 * ``frequency``: frequency attention, eq. 1-3 of the paper
-* ``sliced``: projections, bins and attention vectors of a map, and the true sliced Wasserstein distance
+* ``slices``: projections, bins and attention vectors of a map, eq. 4-8, and the true sliced Wasserstein distance
 * ``multiview``: multi-view attention, eq. 9, with in-batch pairs
 * ``add``: both over the stages of a backbone, eq. 10
-* ``hint``: baseline: FitNet
-* ``attention_transfer``: baseline: AT
-* ``non_local``: baseline: NL
+* ``baselines``: FitNet hints, attention transfer, non-local features, soft targets
 
 Each loss is a pure function and a thin module that stores its settings. No gradient reaches a teacher.
+
+In your own loop: maps may have any layout and precision, the teacher's may come from ``torch.inference_mode``, and
+every loss can be logged there. ``torch.compile`` leaves the losses of ADD to Python (a graph break). Inside a gradient
+checkpoint draw first, ``draws = loss.draw(labels)``, and pass ``draws``, or leave ``generator`` out: torch sets back its
+global generator for the second computation, and no other.
 """
 
 from addlib.losses.add import PUBLISHED_STAGE_WEIGHTS_FR, PUBLISHED_STAGE_WEIGHTS_MV, ADDLoss, ADDTerms
-from addlib.losses.attention_transfer import AttentionTransferLoss, attention_map, attention_transfer_loss
+from addlib.losses.baselines import (
+    AttentionTransferLoss,
+    HintLoss,
+    NonLocalBlock,
+    NonLocalLoss,
+    SoftTargetLoss,
+    attention_map,
+    attention_transfer_loss,
+    hint_loss,
+    non_local_loss,
+    soft_target_loss,
+)
 from addlib.losses.frequency import (
     FrequencyAttention,
     FrequencyAttentionLoss,
     frequency_attention,
     frequency_attention_loss,
 )
-from addlib.losses.hint import HintLoss, hint_loss
 from addlib.losses.multiview import MultiViewAttentionLoss, draw_pairs, multi_view_attention_loss
-from addlib.losses.non_local import NonLocalBlock, NonLocalLoss, non_local_loss
-from addlib.losses.sliced import (
+from addlib.losses.slices import (
     bin_indices,
     project_grid,
     random_directions,
@@ -43,6 +55,7 @@ __all__ = [
     "MultiViewAttentionLoss",
     "NonLocalBlock",
     "NonLocalLoss",
+    "SoftTargetLoss",
     "attention_map",
     "attention_transfer_loss",
     "bin_indices",
@@ -56,5 +69,6 @@ __all__ = [
     "random_directions",
     "sliced_attention",
     "sliced_wasserstein",
+    "soft_target_loss",
     "wasserstein_1d",
 ]

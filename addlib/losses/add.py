@@ -10,15 +10,24 @@ classification loss is not part of it: add it in the training loop.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from addlib.losses._maps import check_number
+from addlib.losses._checks import check_number, check_pair, untraced
 from addlib.losses.frequency import FrequencyAttentionLoss
-from addlib.losses.multiview import MultiViewAttentionLoss
+from addlib.losses.multiview import (
+    MultiViewAttentionLoss,
+    Pairs,
+    check_labels,
+    choose_pairs,
+    draw_scores,
+    pairs_shape,
+)
+from addlib.losses.slices import random_directions
 
 # Weights of the stages of ResNet-50, shallow to deep, in the published code.
 PUBLISHED_STAGE_WEIGHTS_FR = (0.0, 1.0, 2.0, 0.25)
@@ -96,10 +105,12 @@ class ADDLoss(nn.Module):
         labels: Tensor | None,
         *,
         generator: torch.Generator | None = None,
+        draws: Sequence[tuple[Tensor, Pairs | None] | None] | None = None,
     ) -> Tensor:
         """Total loss, a scalar; arguments as :meth:`terms`."""
-        return self.terms(student, teacher, labels, generator=generator).total
+        return self.terms(student, teacher, labels, generator=generator, draws=draws).total
 
+    @untraced
     def terms(
         self,
         student: Sequence[Tensor],
@@ -107,14 +118,17 @@ class ADDLoss(nn.Module):
         labels: Tensor | None,
         *,
         generator: torch.Generator | None = None,
+        draws: Sequence[tuple[Tensor, Pairs | None] | None] | None = None,
     ) -> ADDTerms:
         """Total loss and its terms, computed once.
 
         Args:
             student, teacher: as many maps (B, C, H, W) as there are stage weights, shallow to deep. The teacher
                 receives no gradient.
-            labels: (B,), class of every image; None if ``eta`` is 0.
+            labels: (B,) or (B, 1), class of every image; None if ``eta`` is 0 or ``draws`` are given.
             generator: source of directions and pairs, torch's global CPU generator if None.
+            draws: directions and pairs made by :meth:`draw`; drawn anew if None. Give them where the loss is computed
+                inside a checkpoint: only torch's global generator is set back before the second computation.
 
         Raises:
             ValueError: the number of stages is wrong, or the maps of a stage do not fit; the message names the stage.
@@ -125,20 +139,66 @@ class ADDLoss(nn.Module):
                 f"{len(student)} student and {len(teacher)} teacher stages, expected {stages} of each, one for each "
                 "stage weight; give unused stages the weight 0"
             )
-        frequency = [
-            self._term(stage, weight * self.alpha, self.frequency, *maps)
-            for stage, (weight, *maps) in enumerate(zip(self.stage_weights_fr, student, teacher, strict=True))
+        frequency: list[Tensor | None] = [None] * stages
+        multi_view: list[Tensor | None] = [None] * stages
+        for i, weight in enumerate(self.stage_weights_fr):
+            if weight * self.alpha:
+                with _naming(i):
+                    frequency[i] = self.frequency(student[i], teacher[i])
+        for i, weight in enumerate(self.stage_weights_mv):
+            if weight * self.beta:
+                with _naming(i):
+                    check_pair(student[i], teacher[i])
+                    draws = draws or self.draw(labels, generator=generator, device=student[i].device)
+                    directions, pairs = draws[i]
+                    multi_view[i] = self.multi_view(student[i], teacher[i], labels, directions=directions, pairs=pairs)
+        weights = self.stage_weights_fr, self.stage_weights_mv
+        sums = [_weighted_sum(*terms, student[0]) for terms in zip((frequency, multi_view), weights, strict=True)]
+        missing = torch.full((), float("nan"), device=student[0].device)
+        logged = [
+            torch.stack([missing if value is None else value.detach() for value in values])
+            for values in (frequency, multi_view)
         ]
-        multi_view = [
-            self._term(stage, weight * self.beta, self.multi_view, *maps, labels, generator=generator)
-            for stage, (weight, *maps) in enumerate(zip(self.stage_weights_mv, student, teacher, strict=True))
-        ]
-        sums = [
-            _weighted_sum(values, weights, student[0])
-            for values, weights in ((frequency, self.stage_weights_fr), (multi_view, self.stage_weights_mv))
-        ]
-        logged = [_detached(values, student[0]) for values in (frequency, multi_view)]
         return ADDTerms(self.alpha * sums[0] + self.beta * sums[1], *sums, *logged)
+
+    def draw(
+        self,
+        labels: Tensor | None,
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+    ) -> list[tuple[Tensor, Pairs | None] | None]:
+        """Directions and pairs of one step, for all stages, sent to the device in one copy.
+
+        Args:
+            labels: (B,) or (B, 1), class of every image; None if ``eta`` is 0.
+            generator: source of randomness; torch's global CPU generator if None.
+            device: of the maps; that of ``labels`` if None.
+
+        Returns:
+            For every stage ``(directions, pairs)``, or None where its multi-view term has the weight 0.
+        """
+        settings = self.multi_view.settings
+        views, shape = settings["views"], pairs_shape(settings["variant"], settings["views"])
+        labels = check_labels(labels) if settings["eta"] else None
+        source = generator.device if generator is not None else torch.device("cpu")
+        viewed = [weight * self.beta > 0 for weight in self.stage_weights_mv]
+        drawn: list[Tensor] = []
+        for _ in range(sum(viewed)):
+            drawn.append(random_directions(views, generator=generator, device=source))
+            if labels is not None:
+                drawn += draw_scores(len(labels), shape, generator)
+        device = torch.device(device or (source if labels is None else labels.device))
+        if device != source and drawn:
+            flat = torch.cat([tensor.flatten() for tensor in drawn])
+            flat = (flat.pin_memory() if device.type == "cuda" else flat).to(device, non_blocking=True)
+            parts = flat.split([tensor.numel() for tensor in drawn])
+            drawn = [part.view_as(tensor) for part, tensor in zip(parts, drawn, strict=True)]
+        sent = iter(drawn)
+        if labels is None:
+            return [(next(sent), None) if wanted else None for wanted in viewed]
+        labels = labels.to(device)
+        return [(next(sent), choose_pairs(labels, next(sent), next(sent))) if wanted else None for wanted in viewed]
 
     def extra_repr(self) -> str:
         return (
@@ -146,21 +206,16 @@ class ADDLoss(nn.Module):
             f"alpha={self.alpha:g}, beta={self.beta:g}"
         )
 
-    @staticmethod
-    def _term(stage: int, weight: float, loss, *arguments, **options) -> Tensor | None:
-        if weight == 0:
-            return None
-        try:
-            return loss(*arguments, **options)
-        except ValueError as error:
-            raise ValueError(f"stage {stage} (counted from 0, shallow to deep): {error}") from error
+
+@contextmanager
+def _naming(stage: int) -> Iterator[None]:
+    """Errors name the stage."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"stage {stage} (counted from 0, shallow to deep): {error}") from error
 
 
 def _weighted_sum(values: list[Tensor | None], weights: tuple[float, ...], like: Tensor) -> Tensor:
     terms = [weight * value for weight, value in zip(weights, values, strict=True) if value is not None]
     return torch.stack(terms).sum() if terms else torch.zeros((), device=like.device)
-
-
-def _detached(values: list[Tensor | None], like: Tensor) -> Tensor:
-    missing = torch.full((), float("nan"), device=like.device)
-    return torch.stack([missing if value is None else value.detach() for value in values])

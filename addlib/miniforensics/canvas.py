@@ -34,6 +34,16 @@ def bump(x, y, width, height):
     return np.exp(-(((X - x) / width) ** 2) - ((Y - y) / height) ** 2)
 
 
+def rgb(mask):
+    """A (h, w) array in all three channels, (h, w, 3). Broadcasting would run inner loops of three elements, ten times slower."""
+    return cv2.merge((mask, mask, mask))
+
+
+def tint(mask, colour):
+    """A (h, w) array times a colour, (h, w, 3)."""
+    return cv2.merge([mask * part for part in colour])
+
+
 def blur(image, sigma, sigma_y=0.0):
     """Gaussian blur, ``sigma`` in pixels, mirrored at the border."""
     return cv2.GaussianBlur(image, (0, 0), float(sigma), sigmaY=float(sigma_y), borderType=cv2.BORDER_REFLECT_101)

@@ -6,12 +6,13 @@ were resampled through, how they were blended, and how much of the camera's nois
 never been in front of the sensor. What is not: nobody's network made them, and their strength is a choice (data/README.md).
 """
 
+import copy
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from .canvas import FACE, SIZE, blur, warp
+from .canvas import FACE, SIZE, blur, rgb, warp
 from .person import Person, blend_traits
 from .scene import shade_face
 
@@ -43,13 +44,8 @@ def mask_box(mask):
     x, y, width, height = cv2.boundingRect((mask > 0.02).astype(np.uint8))
     if width == 0:
         return None
-    rows, columns = mask.shape
-    return (
-        max(0, x - BOX_MARGIN),
-        max(0, y - BOX_MARGIN),
-        min(columns, x + width + BOX_MARGIN),
-        min(rows, y + height + BOX_MARGIN),
-    )
+    right, bottom = min(mask.shape[1], x + width + BOX_MARGIN), min(mask.shape[0], y + height + BOX_MARGIN)
+    return max(0, x - BOX_MARGIN), max(0, y - BOX_MARGIN), right, bottom
 
 
 def _cut(array, box):
@@ -65,19 +61,25 @@ def _render(texture, maps, interpolation=cv2.INTER_CUBIC):
 
 def match_colour(patch, reference, mask, strength):
     """Move the patch's mean and spread under the mask towards the reference's, each channel on its own."""
-    weight = (mask / (mask.sum() + 1e-6))[..., None]
-    mean, mean_ref = (patch * weight).sum((0, 1)), (reference * weight).sum((0, 1))
-    spread = np.sqrt((((patch - mean) ** 2) * weight).sum((0, 1)))
-    spread_ref = np.sqrt((((reference - mean_ref) ** 2) * weight).sum((0, 1)))
-    gain = np.clip(spread_ref / (spread + 1e-6), 0.7, 1.4)
-    return patch + strength * ((patch - mean) * gain + mean_ref - patch)
+    weight = mask / (mask.sum() + 1e-6)
+
+    def total(values):
+        return np.add.accumulate((values * weight).ravel())[-1]  # one after the other, as bits depend on the order
+
+    def matched(part, goal):
+        mean, mean_goal = total(part), total(goal)
+        spread, spread_goal = np.sqrt(total((part - mean) ** 2)), np.sqrt(total((goal - mean_goal) ** 2))
+        gain = np.clip(spread_goal / (spread + 1e-6), 0.7, 1.4)
+        return part + strength * ((part - mean) * gain + mean_goal - part)
+
+    return cv2.merge([matched(*parts) for parts in zip(cv2.split(patch), cv2.split(reference), strict=True)])
 
 
 def fill_membrane(patch, reference, mask, sigma):
     """Add to the patch the smooth field that closes the gap to the reference along the mask's edge (Poisson-like, by blurs)."""
     edge = np.clip(4 * mask, 0, 1) * (1 - mask) + 1e-4
-    gap = blur((reference - patch) * edge[..., None], sigma)
-    return patch + gap / blur(edge, sigma)[..., None]
+    gap = blur((reference - patch) * rgb(edge), sigma)
+    return patch + gap / rgb(blur(edge, sigma))
 
 
 def through_resolution(patch, width, height, up=cv2.INTER_CUBIC):
@@ -144,16 +146,16 @@ class Face2Face(Manipulation):
 
     def __init__(self, target, source, rng):
         super().__init__(target, source, rng)
-        self.normal = tuple(blur(component, self.coarseness) for component in target.normal)
-        self.model = _with_albedo(target, blur(target.albedo, self.softening))
+        self.model = copy.copy(target)
+        self.model.albedo = blur(target.albedo, self.softening)
+        self.model.normal = tuple(blur(component, self.coarseness) for component in target.normal)
 
     def forge(self, shot):
         box, mask = self._face(shot)
         if box is None:
             return None
         pose = replace(shot.pose, mouth_open=shot.source_pose.mouth_open, smile=shot.source_pose.smile)
-        face = shade_face(self.model, pose, normal=self.normal)
-        patch = blur(_render(face, self.target.turn(pose, box), cv2.INTER_LINEAR), shot.lens)
+        patch = blur(_render(shade_face(self.model, pose), self.target.turn(pose, box), cv2.INTER_LINEAR), shot.lens)
         return Forgery(box, match_colour(patch, _cut(shot.real, box), mask, 0.7), mask)
 
 
@@ -179,18 +181,11 @@ class FaceSwap(Manipulation):
             return None
         if self.texture is None:
             light = (0.95 * shot.pose.light + 0.05 * shot.source_pose.light).astype(np.float32)
-            face = shade_face(
-                self.source,
-                replace(
-                    shot.source_pose, light=light, key=shot.pose.key, ambient=shot.pose.ambient, tint=shot.pose.tint
-                ),
-            )
+            lamps = {"light": light, "key": shot.pose.key, "ambient": shot.pose.ambient, "tint": shot.pose.tint}
+            face = shade_face(self.source, replace(shot.source_pose, **lamps))
             height, width = (round(side * self.texture_scale) for side in face.shape[:2])
-            self.texture = cv2.resize(
-                cv2.resize(face, (width, height), interpolation=cv2.INTER_LINEAR),
-                face.shape[1::-1],
-                interpolation=cv2.INTER_LINEAR,
-            )
+            small = cv2.resize(face, (width, height), interpolation=cv2.INTER_LINEAR)
+            self.texture = cv2.resize(small, face.shape[1::-1], interpolation=cv2.INTER_LINEAR)
         dx, dy, turn = self.rng.normal(0, [self.jitter, self.jitter, 0.003])
         pose = replace(shot.pose, x=shot.pose.x + dx, y=shot.pose.y + dy, roll=shot.pose.roll + turn)
         patch = blur(_render(self.texture, self.source.turn(pose, box), cv2.INTER_LINEAR), shot.lens)
@@ -207,7 +202,7 @@ class FaceShifter(Manipulation):
 
     def __init__(self, target, source, rng):
         super().__init__(target, source, rng)
-        self.source = Person(blend_traits(source.traits, target.traits))
+        self.source = Person(blend_traits(source.traits, target.traits), face_only=True)
 
     def forge(self, shot):
         box, mask = self._face(shot, self.source)
@@ -218,9 +213,7 @@ class FaceShifter(Manipulation):
         patch = fill_membrane(match_colour(patch, real, mask, 0.8), real, mask, 12)
         smooth = blur(patch, 1.0)
         patch = smooth + self.detail * (patch - smooth)
-        return Forgery(
-            box, patch * overlap_grid(box, self.strength * self.two, self.strength * self.four)[..., None], mask
-        )
+        return Forgery(box, patch * rgb(overlap_grid(box, self.strength * self.two, self.strength * self.four)), mask)
 
 
 class NeuralTextures(Manipulation):
@@ -238,7 +231,7 @@ class NeuralTextures(Manipulation):
 
     def forge(self, shot):
         pose = replace(shot.pose, mouth_open=shot.source_pose.mouth_open, smile=shot.source_pose.smile)
-        left, top, right, bottom = mask_box(warp(self.target.face[..., 0], shot.maps, cv2.INTER_LINEAR)) or (0, 0, 0, 0)
+        left, top, right, bottom = mask_box(warp(self.target.face, shot.maps, cv2.INTER_LINEAR)) or (0, 0, 0, 0)
         if right <= left:
             return None
         maps = self.target.turn(pose, (left, top, right, bottom))
@@ -248,34 +241,26 @@ class NeuralTextures(Manipulation):
             return None
         maps = tuple(np.ascontiguousarray(_cut(m, inner)) for m in maps)
         box = (left + inner[0], top + inner[1], left + inner[2], top + inner[3])
-        patch = blur(_render(shade_face(self.target, pose), maps), shot.lens) * self.gain
+        patch = blur(_render(shade_face(self.target, pose), maps), shot.lens)
+        patch = cv2.merge([part * gain for part, gain in zip(cv2.split(patch), self.gain, strict=True)])
         patch = through_resolution(patch, patch.shape[1] // 2, patch.shape[0] // 2, cv2.INTER_LINEAR)
-        patch = patch * overlap_grid(box, self.strength * self.two, self.strength * self.four)[..., None]
+        patch = patch * rgb(overlap_grid(box, self.strength * self.two, self.strength * self.four))
         return Forgery(box, patch, np.ascontiguousarray(_cut(mask, inner)))
-
-
-def _with_albedo(person, albedo):
-    """The same person with another skin; every other layer is shared."""
-    other = Person.__new__(Person)
-    other.__dict__.update(person.__dict__, albedo=albedo)
-    return other
 
 
 MANIPULATIONS = {kind.__name__: kind for kind in (Deepfakes, Face2Face, FaceSwap, FaceShifter, NeuralTextures)}
 
 
-def apply(forgery, real, grain, noise_kept, expose):
+def apply(forgery, frame, real, grain, noise_kept, expose):
     """The manipulated frame as uint8: blend the patch in, and expose it with what is left of the noise under the mask.
 
-    Outside the forgery's box the frame is, to the bit, the real one.
+    frame: the real view exposed with all the noise; outside the forgery's box the result is, to the bit, the same.
     """
-    frame = expose(real, grain)
+    frame = frame.copy()
     if forgery is None:
         return frame
-    left, top, right, bottom = forgery.box
-    mask = forgery.mask[..., None]
-    under = real[top:bottom, left:right]
-    blended = np.clip(under * (1 - mask) + forgery.patch * mask, 0, 1)
-    noise = grain[top:bottom, left:right] * (1 - mask * np.float32(1 - noise_kept))
-    frame[top:bottom, left:right] = expose(blended, noise)
+    mask = rgb(forgery.mask)
+    blended = np.clip(_cut(real, forgery.box) * (1 - mask) + forgery.patch * mask, 0, 1)
+    noise = _cut(grain, forgery.box) * (1 - mask * np.float32(1 - noise_kept))
+    _cut(frame, forgery.box)[:] = expose(blended, noise)
     return frame

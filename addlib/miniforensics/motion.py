@@ -34,24 +34,16 @@ def trajectory(seed, number, frames):
     def wave(amplitude, shortest, longest, offset=0.0):
         total = np.full(frames, offset, float)
         for order in (1, 2):
-            total += (
-                amplitude
-                * rng.uniform(0.4, 1)
-                / order
-                * np.sin(2 * np.pi * t / rng.uniform(shortest, longest) + rng.uniform(0, 2 * np.pi))
-            )
+            height = amplitude * rng.uniform(0.4, 1) / order
+            total += height * np.sin(2 * np.pi * t / rng.uniform(shortest, longest) + rng.uniform(0, 2 * np.pi))
         return total
 
-    yaw, pitch, roll = (
-        wave(0.10, 24, 60, rng.normal(0, 0.10)),
-        wave(0.05, 24, 60, rng.normal(0, 0.05)),
-        wave(0.03, 24, 60, rng.normal(0, 0.03)),
-    )
-    x, y, scale = (
-        wave(3, 24, 70, rng.normal(0, 5)),
-        wave(2, 24, 70, rng.normal(0, 4)),
-        wave(0.015, 30, 80, rng.uniform(0.92, 1.06)),
-    )
+    yaw = wave(0.10, 24, 60, rng.normal(0, 0.10))
+    pitch = wave(0.05, 24, 60, rng.normal(0, 0.05))
+    roll = wave(0.03, 24, 60, rng.normal(0, 0.03))
+    x = wave(3, 24, 70, rng.normal(0, 5))
+    y = wave(2, 24, 70, rng.normal(0, 4))
+    scale = wave(0.015, 30, 80, rng.uniform(0.92, 1.06))
     mouth_open = np.clip(wave(0.09, 5, 12, 0.05), 0, 0.2)
     smile = np.clip(wave(0.35, 20, 60, rng.normal(0.1, 0.3)), -0.4, 1)
     blink = np.zeros(frames)
@@ -62,27 +54,7 @@ def trajectory(seed, number, frames):
     azimuth, elevation = rng.uniform(-0.9, 0.9) + wave(0.06, 30, 60), rng.uniform(-0.75, -0.15)
     key, ambient = rng.uniform(0.45, 0.8), rng.uniform(0.30, 0.5)
     tint = (1 + rng.normal(0, 0.04, 3)).astype(np.float32)
-    light = np.stack(
-        [np.sin(azimuth) * np.cos(elevation), np.full(frames, np.sin(elevation)), np.cos(azimuth) * np.cos(elevation)],
-        1,
-    )
-    return [
-        Pose(
-            yaw[i],
-            pitch[i],
-            roll[i],
-            x[i],
-            y[i],
-            scale[i],
-            mouth_open[i],
-            smile[i],
-            blink[i],
-            gaze_x[i],
-            gaze_y[i],
-            light[i].astype(np.float32),
-            key,
-            ambient,
-            tint,
-        )
-        for i in range(frames)
-    ]
+    height = np.full(frames, np.sin(elevation))
+    light = np.stack([np.sin(azimuth) * np.cos(elevation), height, np.cos(azimuth) * np.cos(elevation)], 1)
+    moving = (yaw, pitch, roll, x, y, scale, mouth_open, smile, blink, gaze_x, gaze_y, light.astype(np.float32))
+    return [Pose(*instant, key, ambient, tint) for instant in zip(*moving, strict=True)]

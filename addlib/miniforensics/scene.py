@@ -5,50 +5,38 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .canvas import CENTRE, FACE, SIZE, X, Y, band_noise, blur, warp
+from .canvas import CENTRE, FACE, SIZE, X, Y, band_noise, blur, rgb, tint, warp
 from .features import draw_eyes, draw_mouth
 
 
-def shade_face(person, pose, albedo=None, normal=None):
-    """Lit face without hair and ears on the canonical crop ``FACE``; float32 (rows, columns, 3).
-
-    albedo: (SIZE, SIZE, 3) with eyes and mouth already drawn; by default the person's own with this pose's expression.
-    normal: three (SIZE, SIZE) arrays; by default the person's own.
-    """
-    if albedo is None:
-        albedo = draw_expression(person, pose)
-    nx, ny, nz = (component[FACE] for component in (normal or person.normal))
-    lx, ly, lz = (np.float32(v) for v in pose.light)
-    diffuse = np.clip(nx * lx + ny * ly + nz * lz, 0, None)
-    half = np.clip((nx * lx + ny * ly + nz * lz) * np.float32(0.6) + nz * np.float32(0.5), 0, None)
-    gloss = half**2
-    gloss = gloss**2 * gloss**2  # the eighth power; squared once more below
-    light = (np.float32(pose.ambient) + np.float32(pose.key) * diffuse)[..., None] * pose.tint
-    return albedo[FACE] * light + (np.float32(0.8 * person.shape["gloss"]) * gloss * gloss * gloss)[..., None]
-
-
-def draw_expression(person, pose):
-    """The person's skin with eyes and mouth of this pose; (SIZE, SIZE, 3)."""
-    skin = person.albedo.copy()
+def shade_face(person, pose):
+    """Lit face with this pose's expression, without hair and ears, on the canonical crop ``FACE``; float32 (rows, columns, 3)."""
+    skin = person.albedo[FACE].copy()
     draw_eyes(skin, person, pose)
     draw_mouth(skin, person, pose)
-    return skin
+    nx, ny, nz = (component[FACE] for component in person.normal)
+    lx, ly, lz = (np.float32(v) for v in pose.light)
+    facing = nx * lx + ny * ly + nz * lz
+    half = np.clip(facing * np.float32(0.6) + nz * np.float32(0.5), 0, None)
+    gloss = half**2
+    gloss = gloss**2 * gloss**2  # the eighth power; to the third once more below
+    light = tint(np.float32(pose.ambient) + np.float32(pose.key) * np.clip(facing, 0, None), pose.tint)
+    return skin * light + rgb(np.float32(0.8 * person.shape["gloss"]) * gloss * gloss * gloss)
 
 
 def shade_head(person, pose):
     """Lit head with hair and ears, canonical; float32 (SIZE, SIZE, 4), the last channel its coverage."""
     total = np.float32(pose.ambient + 0.75 * pose.key)
-    head = np.empty((SIZE, SIZE, 4), np.float32)
-    rgb = head[..., :3]
-    rgb[:] = person.ear_colour * total
-    cover = person.face[FACE]
-    rgb[FACE] = rgb[FACE] * (1 - cover) + shade_face(person, pose) * cover
+    head = person.ear_colour * total
+    cover = rgb(person.face[FACE])
+    head[FACE] = head[FACE] * (1 - cover) + shade_face(person, pose) * cover
     # Above the crop only hair covers the skull: it keeps the skin's plain colour where strands let it through.
     top = slice(0, FACE[0].start)
-    rgb[top] = rgb[top] * (1 - person.face[top]) + person.albedo[top] * total * person.face[top]
-    rgb[:] = rgb * (1 - person.hair) + person.hair_colour * total * person.hair
-    head[..., 3] = person.alpha
-    return head
+    cover = rgb(person.face[top])
+    head[top] = head[top] * (1 - cover) + person.albedo[top] * total * cover
+    cover = rgb(person.hair)
+    head = head * (1 - cover) + person.hair_colour * total * cover
+    return cv2.merge([*cv2.split(head), person.alpha])
 
 
 def background(seed, number):
@@ -63,7 +51,7 @@ def background(seed, number):
         colour = 0.65 * rng.uniform(0.05, 0.9) + 0.35 * rng.uniform(0.05, 0.9, 3)
         cv2.rectangle(room, (x, y), (x + width, y + height), [float(c) for c in colour], -1)
     room = blur(room, rng.uniform(0.8, 6))
-    room *= (1 + 0.06 * band_noise(rng, 10, 40) + rng.uniform(0, 0.05) * band_noise(rng, 0.6, 2.5))[..., None]
+    room *= rgb(1 + 0.06 * band_noise(rng, 10, 40) + rng.uniform(0, 0.05) * band_noise(rng, 0.6, 2.5))
     return room
 
 
@@ -75,11 +63,12 @@ def compose(person, pose, room, maps):
         np.float32,
     )
     body = cv2.warpAffine(person.body, shift, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    cover = body[..., 3:]
-    frame = room * (1 - cover) + body[..., :3] * (np.float32(pose.ambient + 0.6 * pose.key) * pose.tint) * cover
-    head = warp(shade_head(person, pose), maps)
-    cover = np.clip(head[..., 3:], 0, 1)
-    return frame * (1 - cover) + head[..., :3] * cover
+    *body, cover = cv2.split(body)
+    light, cover = np.float32(pose.ambient + 0.6 * pose.key) * pose.tint, rgb(cover)
+    frame = room * (1 - cover) + cv2.merge([part * strength for part, strength in zip(body, light, strict=True)]) * cover
+    *head, cover = cv2.split(warp(shade_head(person, pose), maps))
+    cover = rgb(np.clip(cover, 0, 1))
+    return frame * (1 - cover) + cv2.merge(head) * cover
 
 
 @dataclass(frozen=True)
@@ -101,8 +90,8 @@ class Camera:
     def grain(self, seed, number, frame):
         """The sensor's noise of one frame at unit gain; (SIZE, SIZE, 3). Mostly luminance, a third as much colour."""
         rng = np.random.default_rng([seed, number, 6, frame])
-        grain = rng.standard_normal((SIZE, SIZE, 4), dtype=np.float32)
-        return (np.float32(0.35) * grain[..., :3] + grain[..., 3:]) * np.float32(self.noise)
+        *colour, luminance = cv2.split(rng.standard_normal((SIZE, SIZE, 4), dtype=np.float32))
+        return cv2.merge([(np.float32(0.35) * part + luminance) * np.float32(self.noise) for part in colour])
 
     @staticmethod
     def expose(image, grain):

@@ -1,14 +1,12 @@
-"""The losses between student and teacher, by name.
-
-A distiller is a module: (student, teacher, labels, generator) -> named terms, each already weighted. Its parameters, if
-it has any, are trained with the student.
-"""
+"""The losses between student and teacher, by name, and how to add one."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from addlib.detectors import Detection
 from addlib.losses import (
@@ -18,31 +16,122 @@ from addlib.losses import (
     AttentionTransferLoss,
     HintLoss,
     NonLocalLoss,
+    SoftTargetLoss,
 )
 
+# Name → what builds it, (student, teacher, **settings) -> Distiller, and the settings that the name fixes.
+DISTILLERS: dict[str, tuple[Callable[..., Distiller] | None, dict]] = {"none": (None, {})}
 
-class FitNetDistiller(nn.Module):
-    """Hint learning on the embedding: Romero et al. (ICLR 2015), see ``addlib.losses.hint``.
 
-    widths: D of student and teacher; a linear layer between them where they differ. weight: of the term.
-    variant: "published", 2 - 2 cos, the form with which the paper's table was made; or "paper".
+class Distiller(nn.Module):
+    """A loss between student and teacher; its parameters, if it has any, are trained with the student."""
+
+    def start_epoch(self, epoch: int, recipe) -> None:
+        """Called before each epoch, counted from 0."""
+
+    def forward(
+        self, student: Detection, teacher: Detection, labels: Tensor, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Named terms, scalars, each already weighted.
+
+        Args:
+            student, teacher: answers to the same batch, the teacher's without gradient.
+            labels: (B,).
+            generator: a CPU generator, for whatever the loss draws.
+        """
+        raise NotImplementedError
+
+
+def register_distiller(name: str, **fixed) -> Callable:
+    """Decorator that adds a distiller under a name, which ``fit_student`` and grids then take.
+
+    It decorates a :class:`Distiller` whose first two arguments are the answers of student and teacher to one batch, from which
+    it takes its widths. The other arguments are its settings, and their defaults stand there alone.
+
+    Args:
+        name: a new one.
+        fixed: settings that the name fixes.
+
+    Raises:
+        ValueError: the name is taken.
     """
 
-    def __init__(self, widths, weight=1.0, variant="published"):
-        super().__init__()
-        self.weight = weight
-        student, teacher = widths
-        self.loss = HintLoss(variant=variant) if student == teacher else HintLoss(student, teacher, variant)
+    def add(build):
+        if name in DISTILLERS and getattr(DISTILLERS[name][0], "__module__", None) != build.__module__:
+            raise ValueError(f"there is a distiller {name!r} already; take another name")
+        DISTILLERS[name] = build, fixed
+        return build
 
-    def forward(self, student: Detection, teacher: Detection, labels, generator=None) -> dict[str, Tensor]:
+    return add
+
+
+def create_distiller(name: str, student: Detection, teacher: Detection, **settings) -> Distiller | None:
+    """A distiller by name, fitted to what both networks answer to one batch; None for "none".
+
+    Args:
+        name: one of ``DISTILLERS``.
+        student, teacher: the answers.
+        settings: what differs from the distiller's defaults.
+
+    Raises:
+        ValueError: unknown name or setting, or maps that do not fit.
+    """
+    build, fixed = _entry(name)
+    if unknown := sorted(settings.keys() - distiller_defaults(name).keys()):
+        raise ValueError(f"distiller {name!r} has no {unknown}; it has {sorted(distiller_defaults(name))}")
+    return None if build is None else build(student, teacher, **fixed, **settings)
+
+
+def distiller_defaults(name: str) -> dict:
+    """The settings that a distiller has, with their defaults."""
+    build, fixed = _entry(name)
+    signatures = [] if build is None else [build, *getattr(build, "settings_of", ())]
+    parameters = [p for each in signatures for p in inspect.signature(each).parameters.values()]
+    return {p.name: p.default for p in parameters if p.default is not p.empty and p.name not in fixed}
+
+
+def changed_settings(name: str, settings: dict, defaults: dict | None = None) -> dict:
+    """The settings that differ from the distiller's defaults, or from those that a backbone puts in their place."""
+    known = distiller_defaults(name) | (defaults or {})
+    return {key: value for key, value in settings.items() if key not in known or known[key] != value}
+
+
+def _entry(name):
+    if name not in DISTILLERS:
+        raise ValueError(f"unknown distiller {name!r}; there are {list(DISTILLERS)}")
+    return DISTILLERS[name]
+
+
+@register_distiller("fitnet")
+class FitNetDistiller(Distiller):
+    """Hint learning on the embedding: Romero et al. (ICLR 2015), see :class:`addlib.losses.HintLoss`.
+
+    Args:
+        weight: of the term.
+        variant: "published", 2 - 2 cos, the form with which the paper's table was made; or "paper".
+    """
+
+    def __init__(self, student: Detection, teacher: Detection, weight: float = 1.0, variant: str = "published"):
+        super().__init__()
+        widths = [side.embedding.shape[1] for side in (student, teacher)]
+        self.weight = weight
+        self.loss = HintLoss(variant=variant) if widths[0] == widths[1] else HintLoss(*widths, variant)
+
+    def forward(self, student, teacher, labels, generator=None):
         return {"hint": self.weight * self.loss(student.embedding, teacher.embedding)}
 
 
-class AttentionTransferDistiller(nn.Module):
-    """Attention transfer summed over the stages: Zagoruyko and Komodakis (ICLR 2017). weight: 1000, theirs for the mean of squares."""
+@register_distiller("at")
+class AttentionTransferDistiller(Distiller):
+    """Attention transfer summed over the stages: Zagoruyko and Komodakis (ICLR 2017).
 
-    def __init__(self, weight=1000.0):
+    Args:
+        weight: of the term; 1000 is theirs for the mean of squares.
+    """
+
+    def __init__(self, student: Detection, teacher: Detection, weight: float = 1000.0):
         super().__init__()
+        _check_stages(student, teacher)
         self.weight, self.loss = weight, AttentionTransferLoss()
 
     def forward(self, student, teacher, labels, generator=None):
@@ -50,112 +139,91 @@ class AttentionTransferDistiller(nn.Module):
         return {"attention": self.weight * torch.stack([self.loss(*pair) for pair in stages]).sum()}
 
 
-class NonLocalDistiller(nn.Module):
-    """Self-attention features of every stage: see ``addlib.losses.non_local``. channels: of the stages. weight: of the term."""
+@register_distiller("nl")
+class NonLocalDistiller(Distiller):
+    """Self-attention features of every stage, see :class:`addlib.losses.NonLocalLoss`.
 
-    def __init__(self, channels, weight=1.0):
+    Args:
+        weight: of the term.
+    """
+
+    def __init__(self, student: Detection, teacher: Detection, weight: float = 1.0):
         super().__init__()
-        self.weight, self.loss = weight, NonLocalLoss(channels)
+        _check_stages(student, teacher)
+        self.weight, self.loss = weight, NonLocalLoss([stage.shape[1] for stage in student.stages])
 
     def forward(self, student, teacher, labels, generator=None):
         return {"non_local": self.weight * self.loss(student.stages, teacher.stages)}
 
 
-class SoftTargetDistiller(nn.Module):
+@register_distiller("kd")
+class SoftTargetDistiller(Distiller):
     """Knowledge distillation: cross-entropy to the teacher's softened answer, Hinton, Vinyals and Dean (2015), eq. 1–2.
 
-    temperature: T of both softmaxes. weight: of the term, which is multiplied by T² as they advise, so that its gradient
-    keeps its size when T changes.
+    Args:
+        weight: of the term.
+        settings: of :class:`addlib.losses.SoftTargetLoss`: the temperature.
     """
 
-    def __init__(self, weight=1.0, temperature=4.0):
+    settings_of = (SoftTargetLoss,)
+
+    def __init__(self, student: Detection, teacher: Detection, weight: float = 1.0, **settings):
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; expected more than 0")
-        self.weight, self.temperature = weight, temperature
+        self.weight, self.loss = weight, SoftTargetLoss(**settings)
 
     def forward(self, student, teacher, labels, generator=None):
-        target = (teacher.logits.detach().float() / self.temperature).softmax(1)
-        answer = (student.logits.float() / self.temperature).log_softmax(1)
-        divergence = functional.kl_div(answer, target, reduction="batchmean")
-        return {"soft_target": self.weight * self.temperature**2 * divergence}
+        return {"soft_target": self.weight * self.loss(student.logits, teacher.logits)}
 
 
-class AttentionDistiller(nn.Module):
-    """Frequency and multi-view attention, eq. 10 of Le and Woo (AAAI 2022): FR (beta 0), MV (alpha 0) or ADD (both).
+@register_distiller("fr", beta=0.0)
+@register_distiller("mv", alpha=0.0)
+@register_distiller("add")
+class AttentionDistiller(Distiller):
+    """Frequency and multi-view attention, eq. 10 of Le and Woo (AAAI 2022).
 
-    stages: number of stages of the backbone. alpha, beta: weights of both terms. stage_weights_fr, stage_weights_mv:
-    weight of every stage, default those of the published code on the last four stages. The other settings are those of
-    ``addlib.losses.ADDLoss``. ``frequency_on`` switches the frequency term; the task does so by the recipe.
+    Args:
+        stage_weights_fr, stage_weights_mv: weight of every stage; those of the published code on the last four stages if None.
+        settings: of :class:`addlib.losses.ADDLoss`.
     """
 
-    def __init__(self, stages, alpha, beta, stage_weights_fr=None, stage_weights_mv=None, **settings):
+    settings_of = (ADDLoss,)
+
+    def __init__(self, student: Detection, teacher: Detection, stage_weights_fr=None, stage_weights_mv=None, **settings):
         super().__init__()
-        self.loss = ADDLoss(
-            _deepest(stages, PUBLISHED_STAGE_WEIGHTS_FR) if stage_weights_fr is None else stage_weights_fr,
-            _deepest(stages, PUBLISHED_STAGE_WEIGHTS_MV) if stage_weights_mv is None else stage_weights_mv,
-            alpha,
-            beta,
-            **settings,
-        )
-        self.alpha, self.frequency_on = self.loss.alpha, True
+        _check_stages(student, teacher)
+        published = {"stage_weights_fr": PUBLISHED_STAGE_WEIGHTS_FR, "stage_weights_mv": PUBLISHED_STAGE_WEIGHTS_MV}
+        given = {"stage_weights_fr": stage_weights_fr, "stage_weights_mv": stage_weights_mv}
+        count = len(student.stages)
+        for name, weights in published.items():
+            if given[name] is None:
+                if count < len(weights):
+                    raise ValueError(
+                        f"the backbone has {count} stages, the published stage weights are for {len(weights)}; "
+                        "give stage_weights_fr and stage_weights_mv"
+                    )
+                given[name] = (0.0,) * (count - len(weights)) + weights
+        self.loss = ADDLoss(**given, **settings)
+        self.without_frequency = ADDLoss(**given, **settings | {"alpha": 0.0})
+        self.frequency_on = True
+
+    def start_epoch(self, epoch, recipe):
+        self.frequency_on = epoch >= recipe.frequency_from
 
     def forward(self, student, teacher, labels, generator=None):
-        self.loss.alpha = self.alpha if self.frequency_on else 0.0
-        terms = self.loss.terms(student.stages, teacher.stages, labels, generator=generator)
+        loss = self.loss if self.frequency_on else self.without_frequency
+        terms = loss.terms(student.stages, teacher.stages, labels, generator=generator)
         found = {}
-        if self.alpha:
-            found["frequency"] = self.loss.alpha * terms.frequency
-        if self.loss.beta:
-            found["multi_view"] = self.loss.beta * terms.multi_view
+        if self.loss.alpha:
+            found["frequency"] = loss.alpha * terms.frequency
+        if loss.beta:
+            found["multi_view"] = loss.beta * terms.multi_view
         return found
 
 
-def _deepest(stages, weights):
-    """The weights on the deepest stages, 0 on those before."""
-    if stages < len(weights):
+def _check_stages(student, teacher):
+    shapes = [tuple(tuple(stage.shape[1:]) for stage in side.stages) for side in (student, teacher)]
+    if shapes[0] != shapes[1]:
         raise ValueError(
-            f"the backbone has {stages} stages, the published stage weights are for {len(weights)}; "
-            "give stage_weights_fr and stage_weights_mv"
+            f"stages differ: student {shapes[0]}, teacher {shapes[1]}; stage is compared with stage, so give both the same "
+            "backbone, or distil with 'fitnet' or 'kd'"
         )
-    return (0.0,) * (stages - len(weights)) + tuple(weights)
-
-
-DISTILLERS = ("none", "fitnet", "at", "nl", "kd", "fr", "mv", "add")
-
-
-def create_distiller(name, student: Detection, teacher: Detection, *, alpha=1.0, beta=16.0, **settings):
-    """A distiller by name, fitted to what both networks give back for one batch.
-
-    name: "none" (returns None), "fitnet", "at", "nl", "kd", "fr", "mv" or "add". alpha, beta: weights of eq. 10 for the
-    last three, not accepted elsewhere if changed. settings: of the distiller's class, such as ``weight``.
-    Raises ValueError for an unknown name, a setting that the distiller does not have, or maps that do not fit.
-    """
-    if name not in DISTILLERS:
-        raise ValueError(f"unknown distiller {name!r}; there are {list(DISTILLERS)}")
-    stages, channels = len(student.stages), [stage.shape[1] for stage in student.stages]
-    widths = (student.embedding.shape[1], teacher.embedding.shape[1])
-    if name in ("at", "nl", "fr", "mv", "add"):
-        shapes = [tuple(tuple(stage.shape[1:]) for stage in side.stages) for side in (student, teacher)]
-        if shapes[0] != shapes[1]:
-            raise ValueError(
-                f"stages differ: student {shapes[0]}, teacher {shapes[1]}; {name!r} compares stage with stage, so give "
-                "both the same backbone, or distil with 'fitnet' or 'kd'"
-            )
-    weights = {"alpha": alpha, "beta": beta}
-    if name not in ("fr", "mv", "add") and weights != {"alpha": 1.0, "beta": 16.0}:
-        raise ValueError(f"{name!r} has no alpha or beta; its setting is weight")
-    builders = {
-        "none": lambda: None,
-        "fitnet": lambda **more: FitNetDistiller(widths, **more),
-        "at": AttentionTransferDistiller,
-        "nl": lambda **more: NonLocalDistiller(channels, **more),
-        "kd": SoftTargetDistiller,
-        "fr": lambda **more: AttentionDistiller(stages, alpha, 0.0, **more),
-        "mv": lambda **more: AttentionDistiller(stages, 0.0, beta, **more),
-        "add": lambda **more: AttentionDistiller(stages, alpha, beta, **more),
-    }
-    try:
-        return builders[name](**settings)
-    except TypeError as error:
-        raise ValueError(f"settings {sorted(settings)} do not fit distiller {name!r}: {error}") from error

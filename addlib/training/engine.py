@@ -1,147 +1,121 @@
-"""Lightning's Trainer, set up for one training: hardware, logs, selection of the best weights, resuming."""
+"""Lightning's Trainer, set up for one training: logs, selection of the best weights, resuming, several devices."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
+import shutil
 import sys
 import warnings
-from dataclasses import dataclass
+import zipfile
 from pathlib import Path
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from addlib.detectors import normalisation
+from addlib.faceforensics.pairs import FacePairs
+from addlib.parallel import allotted_processes
 
-from .loading import EpochLoader
-from .precision import choose
-
-LOG_EVERY = 10  # steps
-ACCELERATORS = ("auto", "cpu", "gpu")
+from .hardware import Hardware, from_notebook
+from .task import LOG_EVERY, EpochLoader, TrainingTask
 
 
-@dataclass(frozen=True)
-class Hardware:
-    """What a training runs on. kind: "cuda" or "cpu". devices, nodes: as Lightning's Trainer. precision: Lightning's name."""
-
-    kind: str
-    devices: int | str | list
-    nodes: int
-    precision: str
-
-    @classmethod
-    def of(cls, accelerator, devices, nodes, precision):
-        """Raises ValueError for an accelerator that is unknown or not there."""
-        if accelerator not in ACCELERATORS:
-            raise ValueError(f"unknown accelerator {accelerator!r}; there are {list(ACCELERATORS)}")
-        found = torch.cuda.is_available()
-        if accelerator == "gpu" and not found:
-            raise ValueError("accelerator is 'gpu', but torch finds no CUDA device; use 'auto' or 'cpu'")
-        kind = "cuda" if found and accelerator != "cpu" else "cpu"
-        return cls(kind, devices, nodes, choose(precision, kind))
-
-    @property
-    def alone(self) -> bool:
-        return self.devices == 1 and self.nodes == 1
-
-    @property
-    def home(self) -> str:
-        """Where the crops are held: on the one GPU, else in the memory of the host."""
-        return "cuda" if self.kind == "cuda" and self.alone else "cpu"
-
-    def decides(self) -> dict:
-        """What of it changes the numbers of a training."""
-        threads = torch.get_num_threads() if self.kind == "cpu" else None
-        return {
-            "kind": self.kind,
-            "devices": str(self.devices),
-            "nodes": self.nodes,
-            "precision": self.precision,
-            "threads": threads,
-        }
-
-    def trainer_options(self) -> dict:
-        return {
-            "accelerator": "gpu" if self.kind == "cuda" else "cpu",
-            "devices": self.devices,
-            "num_nodes": self.nodes,
-            "precision": self.precision,
-            # Layers that are frozen in the first epochs leave parameters without a gradient.
-            "strategy": "auto" if self.alone else "ddp_find_unused_parameters_true",
-            # Some backward passes of torchvision's layers have no deterministic form on CUDA.
-            "deterministic": True if self.kind == "cpu" else "warn",
-        }
-
-
-@dataclass(frozen=True)
-class Best:
-    """Weights of the best validation accuracy, the step they are from, and the number of steps made."""
-
-    weights: dict[str, Tensor]
-    step: int
-    steps: int
-
-
-def run(task, train, val, work: Path, hardware: Hardware, compile=False, progress=None) -> Best:
+def run_trainer(
+    task: TrainingTask, train: FacePairs, val: FacePairs, work: Path, hardware: Hardware, compile: bool = False,
+    progress: bool | None = None,
+) -> tuple[dict[str, Tensor], int, int]:  # fmt: skip
     """Train a task in the folder ``work``, from its last whole epoch if an earlier attempt left one.
 
-    train, val: ResidentPairs or FacePairs. compile, progress: as ``fit_student``.
-    Raises KeyboardInterrupt if somebody interrupts: Lightning alone would return as if all were done.
+    Returns:
+        The weights of the best validation accuracy, the step they are from, and the number of steps made.
+
+    Raises:
+        KeyboardInterrupt: somebody interrupts. Lightning alone would return as if all were done.
     """
-    recipe = task.recipe
-    last = work / "checkpoints" / "last.ckpt"
+    recipe, folder = task.recipe, work / "checkpoints"
+    last, best = folder / "last.ckpt", folder / "best.ckpt"
+    if last.is_file() and not zipfile.is_zipfile(last):
+        warnings.warn(f"{last} is damaged, by a full disk perhaps; this training starts again from the beginning", stacklevel=2)
+        shutil.rmtree(folder)
     attempt = f"attempt_{len(list(work.glob('csv/attempt_*')))}"
-    selection = ModelCheckpoint(
-        last.parent, "best", monitor="val_accuracy", mode="max", save_weights_only=True, enable_version_counter=False
-    )
-    # What to resume from. Whole epochs, since everything random is drawn anew at the start of an epoch.
-    state = ModelCheckpoint(
-        last.parent, "last", every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False
-    )
-    stopping = [EarlyStopping("val_accuracy", mode="max", patience=recipe.patience)] if recipe.patience else []
-    with quiet(), deterministic(), torch.random.fork_rng():
+    kept = {"dirpath": folder, "enable_version_counter": False}
+    callbacks = [
+        ModelCheckpoint(filename="best", monitor="val_accuracy", mode="max", save_weights_only=True, **kept),
+        # What to resume from. Whole epochs, since everything random is drawn anew at the start of an epoch.
+        ModelCheckpoint(filename="last", every_n_epochs=1, save_on_train_epoch_end=True, **kept),
+    ]
+    if recipe.patience:
+        callbacks.append(EarlyStopping("val_accuracy", mode="max", patience=recipe.patience))
+    with quiet(), deterministic(), _alone(hardware), torch.random.fork_rng():
         trainer = lightning.Trainer(
-            **hardware.trainer_options(),
+            **trainer_options(hardware, task),
             max_epochs=recipe.epochs,
             logger=[CSVLogger(work, "csv", attempt), TensorBoardLogger(work, "tensorboard", attempt)],
-            callbacks=[selection, state, *stopping],
+            callbacks=callbacks,
             enable_progress_bar=_shows(progress),
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            log_every_n_steps=LOG_EVERY,
-            use_distributed_sampler=False,
             val_check_interval=1 / recipe.validations,
         )
-        draw = {
-            "normalise": normalisation(task.detector.name),
-            "rank": trainer.global_rank,
-            "world": trainer.world_size,
-        }
+        where = {"rank": trainer.global_rank, "world": trainer.world_size}
+        workers = min(allotted_processes() - 1, 4) if train.device is None else 0
         share = max(recipe.batch_size // trainer.world_size, 1)
-        batches = EpochLoader(train, share, seed=task.seed, flip=recipe.flip, **draw)
-        held_out = EpochLoader(val, max(share, 64), training=False, **draw)
+        batches = EpochLoader(
+            train, share, seed=task.seed, flip=recipe.flip, raw=task.distiller is not None, workers=workers, **where
+        )
+        held_out = EpochLoader(val, max(share, 64), training=False, raw=False, **where)
         task.detector.to(memory_format=torch.channels_last)
         if compile:
             task.detector.compile()
         trainer.fit(task, batches, held_out, ckpt_path=last if last.is_file() else None)
         if trainer.interrupted:
             raise KeyboardInterrupt
-        kept = torch.load(selection.best_model_path, map_location="cpu", weights_only=True)
         trainer.strategy.barrier()
+        # From the files: processes that Lightning forked in a notebook leave nothing else.
+        found, end = (torch.load(path, map_location="cpu", weights_only=True) for path in (best, last))
     start = "detector."
-    weights = {name.removeprefix(start): value for name, value in kept["state_dict"].items() if name.startswith(start)}
-    return Best(weights, kept["global_step"], trainer.global_step)
+    weights = {name.removeprefix(start): value for name, value in found["state_dict"].items() if name.startswith(start)}
+    return weights, found["global_step"], end["global_step"]
 
 
-def is_first() -> bool:
-    """Whether this process is the first of a parallel training, by the number that Lightning or the launcher gave it."""
-    return rank_zero_only.rank == 0
+def trainer_options(hardware: Hardware, task: TrainingTask) -> dict:
+    """Of Lightning's Trainer, for any training on this hardware."""
+    strategy = "auto"
+    if hardware.processes > 1:
+        # A notebook has no script for a second process to run: there they are forked.
+        strategy = "ddp_fork" if from_notebook() else "ddp"
+        if task.recipe.classifier_epochs:
+            strategy += "_find_unused_parameters_true"
+    return {
+        "accelerator": "gpu" if hardware.kind == "cuda" else "cpu",
+        "devices": hardware.devices,
+        "num_nodes": hardware.nodes,
+        "precision": hardware.precision,
+        "strategy": strategy,
+        # Some backward passes of torchvision's layers have no deterministic form on CUDA.
+        "deterministic": True if hardware.kind == "cpu" else "warn",
+        "plugins": [LightningEnvironment()] if hardware.processes == 1 else None,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": LOG_EVERY,
+        "use_distributed_sampler": False,
+    }
+
+
+@contextlib.contextmanager
+def _alone(hardware):
+    """For one process: what a launcher left in the environment (RANK, SLURM_…) does not count."""
+    before = rank_zero_only.rank
+    if hardware.processes == 1:
+        rank_zero_only.rank = 0
+    try:
+        yield
+    finally:
+        rank_zero_only.rank = before
 
 
 def _shows(progress):

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 OPTIMIZERS = ("adam", "adamw")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of a training; everything that its result depends on besides data, networks, losses and seed.
+    """Everything that the result of a training depends on besides data, networks, losses and seed.
 
-    epochs: passes over the training pairs at most. batch_size: pairs in a step, over all devices together.
-    learning_rate: peak of the one-cycle schedule. warm_up: fraction of the steps in which it rises (pct_start of
-    OneCycleLR). cycle_momentum: the schedule also moves the first beta, 0.95 to 0.85 and back, against the learning rate,
-    as PyTorch has it unless told otherwise. optimizer: "adam" or "adamw"; betas, eps and weight_decay are its own.
-    validations: how often an epoch is interrupted to validate. patience: validations without gain in accuracy after
-    which training stops; None never stops early. The weights with the best validation accuracy are kept.
-    classifier_epochs: first epochs in which only the last linear layer learns (batch normalisation keeps its running
-    statistics up to date). frequency_from: first epoch, counted from 0, in which the frequency attention loss counts.
-    flip: probability that a pair is mirrored. shift: pixels by which a training pair's window moves at random; images
-    are then that much smaller than the crops, in validation cut from the centre.
+    Args:
+        name: of the recipe.
+        epochs: passes over the training pairs at most.
+        batch_size: pairs in a step, over all devices together.
+        learning_rate: peak of the one-cycle schedule.
+        warm_up: share of the steps in which it rises (pct_start of OneCycleLR).
+        cycle_momentum: the schedule also moves the first beta, 0.95 to 0.85 and back, against the learning rate, as PyTorch
+            has it unless told otherwise.
+        optimizer: "adam" or "adamw"; betas, eps and weight_decay are its own.
+        validations: how often an epoch is interrupted to validate. The weights of the best validation accuracy are kept.
+        patience: validations without gain in accuracy after which training stops; None never stops early.
+        classifier_epochs: first epochs in which only the last linear layer learns (batch normalisation keeps its running
+            statistics up to date).
+        frequency_from: first epoch, counted from 0, in which the frequency attention loss counts.
+        flip: probability that a pair is mirrored.
+        shift: pixels by which a training pair's window moves at random; images are then that much smaller than the crops,
+            in validation cut from the centre.
 
     Raises:
         ValueError: a setting is out of range; the message names it.
@@ -44,6 +51,7 @@ class Recipe:
     shift: int = 0
 
     def __post_init__(self):
+        object.__setattr__(self, "betas", tuple(self.betas))  # YAML and JSON give a list
         limits = {
             "epochs": 1, "batch_size": 2, "validations": 1, "classifier_epochs": 0, "frequency_from": 0, "shift": 0,
             "weight_decay": 0.0,
@@ -72,10 +80,15 @@ class Recipe:
             if recipe not in RECIPES:
                 raise ValueError(f"unknown recipe {recipe!r}; there are {sorted(RECIPES)}")
             recipe = RECIPES[recipe]
-        unknown = set(changes) - {field.name for field in fields(cls)}
-        if unknown:
-            raise ValueError(f"a recipe has no {sorted(unknown)}; it has {[field.name for field in fields(cls)]}")
+        if unknown := sorted(set(changes) - {field.name for field in fields(cls)}):
+            raise ValueError(f"a recipe has no {unknown}; it has {[field.name for field in fields(cls)]}")
         return replace(recipe, **changes)
+
+    @property
+    def changes(self) -> dict:
+        """In what it differs from the recipe of its name; everything, where no recipe in ``RECIPES`` has it."""
+        named = asdict(RECIPES[self.name]) if self.name in RECIPES else {"name": self.name}
+        return {name: value for name, value in asdict(self).items() if name not in named or named[name] != value}
 
 
 RECIPES = {

@@ -1,32 +1,38 @@
-"""The Lightning module: a detector on one quality, alone or as the student of a frozen teacher."""
+"""The Lightning module, and the batches that it is given. Imported when a training starts: Lightning takes seconds."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import lightning
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
-from torchmetrics import MeanMetric
-from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 
+from addlib.detectors import normalisation
+from addlib.faceforensics.pairs import FacePairs, normalised
+from addlib.metrics import auc
+
+from .prediction import centre
 from .recipe import Recipe
 
-# Steps between two looks at whether the loss is still a number: every look waits for the GPU.
-CHECK_EVERY = 50
+LOG_EVERY = 10  # steps
+CHECK_EVERY = 50  # steps between two looks at whether the loss is still a number: every look waits for the GPU
 
 
 class TrainingTask(lightning.LightningModule):
     """Trains ``detector`` on the compressed side of pairs.
 
+    Logs ``train_*`` terms of the loss every ``LOG_EVERY`` steps, and ``val_loss``, ``val_accuracy`` and ``val_auc`` (NaN where
+    validation has one class) at every validation.
+
     Args:
         detector: a module whose output is ``addlib.detectors.Detection``, with its last layer in ``head``.
         recipe: settings.
-        teacher: frozen, always in evaluation mode, sees the raw side; needed if there is a distiller.
+        teacher: frozen, see ``frozen_copy``; sees the raw side. Needed if there is a distiller.
         distiller: see ``addlib.training.distillers``; None trains on the labels alone.
         seed: of the shift of crops, the views and pairs of the losses, and whatever else draws inside the networks.
-
-    Logs ``train_*`` terms of the loss every ``log_every_n_steps``, ``val_loss``, ``val_accuracy`` and ``val_auc`` at
-    every validation.
 
     Raises:
         FloatingPointError: during training, when a term of the loss is not finite; the message names term and step.
@@ -39,121 +45,140 @@ class TrainingTask(lightning.LightningModule):
         self.detector, self.recipe, self.distiller, self.seed = detector, recipe, distiller, seed
         # In a tuple, so that the frozen teacher is no part of the student's state: checkpoints stay small.
         self._teacher = (teacher,)
-        if teacher is not None:
-            teacher.eval().requires_grad_(False)
-        self.val_loss, self.val_accuracy = MeanMetric(), BinaryAccuracy(validate_args=False)
-        self.val_auc = BinaryAUROC(validate_args=False)
-        self._first_bad = {}
+        self._terms, self._answers = [], []
 
-    @property
-    def teacher(self):
-        return self._teacher[0]
+    def setup(self, stage: str) -> None:
+        for teacher in filter(None, self._teacher):
+            teacher.to(self.device)
 
-    def setup(self, stage):
-        if self.teacher is not None:
-            self.teacher.to(self.device)
-
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> dict:
         recipe = self.recipe
         parameters = [*self.detector.parameters(), *(self.distiller.parameters() if self.distiller else ())]
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
         options = {"betas": recipe.betas, "eps": recipe.eps, "weight_decay": recipe.weight_decay}
         optimizer = kind(parameters, recipe.learning_rate, **options)
-        steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
             recipe.learning_rate,
-            total_steps=steps,
+            total_steps=int(self.trainer.estimated_stepping_batches),
             pct_start=recipe.warm_up,
             cycle_momentum=recipe.cycle_momentum,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def on_train_epoch_start(self):
+    def on_train_epoch_start(self) -> None:
         epoch = self.current_epoch
         # Everything random in an epoch follows from the seed and its number, so that it can be resumed at its start.
         torch.manual_seed(self.seed * 1_000_003 + epoch)
         self.trainer.train_dataloader.epoch = epoch
-        body_learns = epoch >= self.recipe.classifier_epochs
-        for parameter in self.detector.parameters():
-            parameter.requires_grad_(body_learns)
+        self.detector.requires_grad_(epoch >= self.recipe.classifier_epochs)
         self.detector.head.requires_grad_(True)
-        if hasattr(self.distiller, "frequency_on"):
-            self.distiller.frequency_on = epoch >= self.recipe.frequency_from
+        if self.distiller is not None:
+            self.distiller.start_epoch(epoch, self.recipe)
 
-    def training_step(self, batch, index):
+    def training_step(self, batch, index: int) -> Tensor:
         raw, compressed, labels = batch
-        generator = self._generator()
-        raw, compressed = self._window(generator, raw, compressed)
-        answer = self.detector(compressed)
+        # On the CPU, so that every device draws the same.
+        number = (self.seed * 1_000_003 + self.global_step) * 1_009 + self.global_rank
+        generator = torch.Generator().manual_seed(number % 2**63)
+        margin = self.recipe.shift
+        place = torch.randint(0, margin + 1, (2,), generator=generator).tolist()
+        answer = self.detector(self._window(compressed, place))
         terms = {"cross_entropy": functional.cross_entropy(answer.logits.float(), labels)}
         if self.distiller is not None:
             with torch.no_grad():
-                target = self.teacher(raw)
+                target = self._teacher[0](self._window(raw, place))
             terms |= self.distiller(answer, target, labels, generator)
         loss = torch.stack(list(terms.values())).sum()
-        self._watch(terms)
-        self.log_dict({f"train_{name}": term.detach() for name, term in terms.items()})
-        self.log("train_loss", loss.detach(), prog_bar=True)
+        seen = {name: term.detach() for name, term in terms.items()}
+        # Looked at later: asking now whether they are finite would wait for the device.
+        self._terms.append((self.global_step, seen))
+        step = self.global_step + 1
+        if step % CHECK_EVERY == 0:
+            self._check()
+        if step % LOG_EVERY == 0:
+            self.log_dict({f"train_{name}": term for name, term in seen.items()})
+            self.log("train_loss", loss.detach(), prog_bar=True)
         return loss
 
-    def validation_step(self, batch, index):
+    def on_validation_epoch_start(self) -> None:
+        self._check()
+
+    def validation_step(self, batch, index: int) -> None:
         _, compressed, labels = batch
-        logits = self.detector(centre(compressed, self.recipe.shift)).logits.float()
-        self.val_loss.update(functional.cross_entropy(logits, labels), len(labels))
-        # The logit of the odds, not the probability: float32 rounds those of a sure network to 1.
-        odds = logits[:, 1] - logits[:, 0]
-        self.val_accuracy.update((odds > 0).long(), labels)
-        self.val_auc.update(odds.sigmoid().double(), labels)
-
-    def on_validation_epoch_start(self):
-        self._check()
-
-    def on_validation_epoch_end(self):
-        for name in ("val_loss", "val_accuracy", "val_auc"):
-            metric = getattr(self, name)
-            self.log(name, metric.compute(), prog_bar=name != "val_loss")
-            metric.reset()
-
-    def on_train_end(self):
-        self._check()
-
-    def _generator(self):
-        """For the draws of one step, on the CPU, so that every device draws the same."""
-        number = (self.seed * 1_000_003 + self.global_step) * 1_009 + self.global_rank
-        return torch.Generator().manual_seed(number % 2**63)
-
-    def _window(self, generator, *crops):
-        """The same random window of all crops of a batch; the whole crops if the recipe does not shift."""
         margin = self.recipe.shift
-        top, left = torch.randint(0, margin + 1, (2,), generator=generator).tolist()
-        return tuple(
-            crop[..., top : crop.shape[-2] - margin + top, left : crop.shape[-1] - margin + left] for crop in crops
-        )
+        crops = normalised(centre(compressed, margin), *normalisation(self.detector.name))
+        logits = self.detector(crops).logits.float()
+        loss = functional.cross_entropy(logits, labels) * len(labels)
+        # The log of the odds, not the probability: float32 rounds those of a sure network to 1.
+        self._answers.append((loss, logits[:, 1] - logits[:, 0], labels))
 
-    def _watch(self, terms):
-        """Remember, without waiting for the device, the first step at which each term was not finite."""
-        for name, term in terms.items():
-            step = torch.where(torch.isfinite(term.detach()), torch.inf, float(self.global_step))
-            before = self._first_bad.get(name)
-            self._first_bad[name] = step if before is None else torch.minimum(before, step)
-        if (self.global_step + 1) % CHECK_EVERY == 0:
-            self._check()
+    def on_validation_epoch_end(self) -> None:
+        losses, odds, labels = (list(parts) for parts in zip(*self._answers, strict=True))
+        found = torch.stack(losses).cpu(), torch.cat(odds).cpu(), torch.cat(labels).cpu()
+        self._answers = []
+        if self.trainer.world_size > 1:
+            everywhere = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(everywhere, found)
+            found = [torch.cat(parts) for parts in zip(*everywhere, strict=True)]
+        losses, odds, labels = found
+        accuracy = ((odds > 0) == (labels == 1)).float().mean()
+        self.log("val_loss", sum(losses) / len(labels))
+        self.log("val_accuracy", accuracy, prog_bar=True)
+        self.log("val_auc", float(auc(odds.double().numpy(), labels.numpy())), prog_bar=True)
 
-    def _check(self):
-        steps = {name: int(step) for name, step in self._first_bad.items() if torch.isfinite(step)}
-        self._first_bad = {}
-        if steps:
-            # Once the weights are spoilt every term is: the earliest are to blame.
-            first = min(steps.values())
-            names = ", ".join(name for name, step in steps.items() if step == first)
-            raise FloatingPointError(
-                f"the loss was not finite at step {first}, in {names}; lower the learning rate or the weight of this "
-                "term, or train with precision='32-true'"
+    def on_train_end(self) -> None:
+        self._check()
+
+    def _window(self, crops: Tensor, place: list[int]) -> Tensor:
+        """The window of a batch at (top, left), normalised: the same for teacher and student."""
+        (top, left), side = place, crops.shape[-1] - self.recipe.shift
+        return normalised(crops[..., top : top + side, left : left + side], *normalisation(self.detector.name))
+
+    def _check(self) -> None:
+        kept, self._terms = self._terms, []
+        if not kept:
+            return
+        finite = torch.stack([term for _, terms in kept for term in terms.values()]).isfinite().tolist()
+        for step, terms in kept:
+            bad = [name for name in terms if not finite.pop(0)]
+            if bad:
+                # Once the weights are spoilt every term is: the earliest are to blame.
+                raise FloatingPointError(
+                    f"the loss was not finite at step {step}, in {', '.join(bad)}; lower the learning rate or the weight of "
+                    "this term, or train with precision='32-true'"
+                )
+
+
+class EpochLoader:
+    """Batches of pairs for Lightning; iterating again gives the same epoch until ``epoch`` is set.
+
+    Args:
+        pairs: of a split.
+        batch_size: pairs in a batch of one device.
+        training: shuffled and complete batches only, else all pairs in order.
+        rank, world: which process of how many.
+        options: of ``FacePairs.batches``.
+
+    Raises:
+        ValueError: fewer pairs than one batch on every device.
+    """
+
+    def __init__(self, pairs: FacePairs, batch_size: int, *, training: bool = True, rank: int = 0, world: int = 1, **options):
+        self.pairs, self.batch_size, self.training, self.rank, self.world = pairs, batch_size, training, rank, world
+        self.options, self.epoch = options, 0
+        if training and len(self) == 0:
+            raise ValueError(
+                f"{len(pairs)} training pairs make no batch of {batch_size} on each of {world} devices; "
+                "choose a smaller batch_size, or prepare more crops"
             )
 
+    def __len__(self) -> int:
+        if self.training:
+            return len(self.pairs) // (self.batch_size * self.world)
+        return math.ceil(len(range(self.rank, len(self.pairs), self.world)) / self.batch_size)
 
-def centre(crops, margin):
-    """The middle of crops (..., H, W), ``margin`` pixels smaller."""
-    first, last = margin // 2, margin - margin // 2
-    return crops[..., first : crops.shape[-2] - last, first : crops.shape[-1] - last]
+    def __iter__(self) -> Iterator:
+        # A generator, so that ``epoch`` is read at the first batch: Lightning asks for the iterator before it tells the epoch.
+        which = {"shuffle": self.training, "drop_last": self.training, "rank": self.rank, "world": self.world}
+        yield from self.pairs.batches(self.batch_size, epoch=self.epoch, **which, **self.options)

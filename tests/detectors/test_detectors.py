@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from addlib import detectors
-from addlib.detectors import NAMES, create_detector, normalisation
+from addlib.detectors import DETECTORS, Detection, create_detector, normalisation, register_detector
 
 # torchvision's 1000-class counts of the ResNets and of EfficientNet are 11,689,512, 21,797,672, 25,557,032 and 5,288,548,
 # Xception has 22,855,952 (Chollet's table: 22.9 M), facenet-pytorch's VGGFace2 model with 8631 classes 27,910,327; here less
@@ -30,18 +30,20 @@ WIDTHS = {
     "resnet50": (256, 512, 1024, 2048),
     "resnet18_narrow": (24, 48, 96, 192),
     "resnet34_narrow": (24, 48, 96, 192),
+    "resnet50_narrow": (48, 96, 192, 384),
     "efficientnet_b0": (24, 40, 112, 1280),
+    "efficientnet_b0_narrow": (16, 24, 56, 640),
     "xception": (128, 256, 728, 2048),
     "inception_resnet_v1": (192, 256, 896, 1792),
     "f3net": (256, 512, 1456, 4096),
 }
 SIDES = {
-    128: dict.fromkeys(NAMES, (32, 16, 8, 4))
+    128: dict.fromkeys(DETECTORS, (32, 16, 8, 4))
     | {"xception": (31, 16, 8, 4), "f3net": (31, 16, 8, 4), "inception_resnet_v1": (28, 13, 6, 2)},
-    96: dict.fromkeys(NAMES, (24, 12, 6, 3))
+    96: dict.fromkeys(DETECTORS, (24, 12, 6, 3))
     | {"xception": (23, 12, 6, 3), "f3net": (23, 12, 6, 3), "inception_resnet_v1": (20, 9, 4, 1)},
 }
-ONE_OF_EACH = [name for name in NAMES if name not in ("resnet34", "resnet34_narrow", "resnet50")]
+ONE_OF_EACH = [name for name in DETECTORS if name not in ("resnet34", "resnet34_narrow", "resnet50", "efficientnet_b0")]
 
 
 def make(name, size=128, **settings):
@@ -77,7 +79,7 @@ def known(small):
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [(name, 128) for name in NAMES] + [(name, 96) for name in NAMES if name in ONE_OF_EACH]
+    ("name", "size"), [(name, 128) for name in DETECTORS] + [(name, 96) for name in DETECTORS if name in ONE_OF_EACH]
 )
 def test_contract(name, size):
     detector = make(name, size).eval()
@@ -100,12 +102,22 @@ def test_parameters_are_those_of_the_literature(name):
     assert sum(p.numel() for p in create_detector(name).parameters()) == PARAMETERS[name]
 
 
-def test_narrow_is_small():
-    count = {
-        name: sum(p.numel() for p in create_detector(f"{name}_narrow").parameters())
-        for name in ("resnet18", "resnet34")
-    }
-    assert 1.4e6 < count["resnet18"] < 1.8e6 < count["resnet34"] < 3.2e6
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [("resnet18", 1.58), ("resnet34", 3.0), ("resnet50", 0.84), ("efficientnet_b0", 0.66)],
+)
+def test_narrow_is_small(name, millions):
+    count = sum(p.numel() for p in create_detector(f"{name}_narrow").parameters())
+    assert count == pytest.approx(1e6 * millions, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "total"), [("resnet18_narrow", 1.0576462745666504), ("resnet34_narrow", 1.050034523010254)]
+)
+def test_a_narrow_network_starts_where_it_always_did(name, total):
+    """Numbers in the book come from these initial weights; timm's blocks gave them."""
+    torch.manual_seed(5)
+    assert create_detector(name).stem[0].weight.sum().item() == total
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
@@ -167,7 +179,7 @@ def test_crops_need_not_be_square():
     ("name", "crops", "message"),
     [
         ("resnet18_narrow", torch.zeros(3, 64, 64), r"received a tensor of shape \(3, 64, 64\)"),
-        ("efficientnet_b0", torch.zeros(1, 1, 64, 64), r"\(1, 1, 64, 64\), expected a batch of RGB crops"),
+        ("efficientnet_b0_narrow", torch.zeros(1, 1, 64, 64), r"\(1, 1, 64, 64\), expected a batch of RGB crops"),
         ("xception", torch.zeros(1, 3, 64, 64, dtype=torch.uint8), "torch.uint8, expected floats"),
         ("xception", torch.zeros(1, 3, 6, 64), "6 × 64, expected at least 7 × 7"),
         ("inception_resnet_v1", torch.zeros(1, 3, 74, 128), "74 × 128, expected at least 75 × 75"),
@@ -205,11 +217,39 @@ def test_normalisation():
         normalisation("vgg")
 
 
-def test_import_is_light():
-    code = "import sys, addlib.detectors as d; d.normalisation('xception'); print({'timm', 'torchvision'} & set(sys.modules))"
+def test_import_and_narrow_networks_are_light():
+    code = (
+        "import sys, addlib.detectors as d; d.create_detector('resnet50_narrow'); "
+        "print({'timm', 'torchvision', 'pandas'} & set(sys.modules))"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()" and not found.stderr
 
 
 def test_everything_named_is_there():
     assert all(hasattr(detectors, name) for name in detectors.__all__)
+
+
+def test_a_detector_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(detectors, "DETECTORS", dict(DETECTORS))
+
+    @register_detector("tiny")
+    class Tiny(torch.nn.Module):
+        normalisation = (0.4, 0.2)
+
+        def __init__(self, num_classes, width=4):
+            super().__init__()
+            self.conv, self.head = torch.nn.Conv2d(3, width, 3), torch.nn.Linear(width, num_classes)
+
+        def forward(self, x):
+            stage = self.conv(x).relu()
+            embedding = stage.mean((2, 3))
+            return Detection((stage,), embedding, self.head(embedding))
+
+    detector = create_detector("tiny", width=6)
+    assert normalisation("tiny") == (0.4, 0.2) and detector(torch.zeros(1, 3, 8, 8)).stages[0].shape[1] == 6
+    detectors.save_weights(detector, tmp_path / "w.safetensors", {"shift": 8})
+    again, about = detectors.read_detector(tmp_path / "w.safetensors")
+    assert torch.equal(again.conv.weight, detector.conv.weight) and about == {"shift": 8} and not again.training
+    with pytest.raises(ValueError, match="there is a detector 'xception' already"):
+        register_detector("xception")(Tiny)

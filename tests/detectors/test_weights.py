@@ -17,13 +17,11 @@ def test_torch_files_come_back(tmp_path):
     one = create_detector("resnet18_narrow")
     torch.save(one.state_dict(), tmp_path / "w.pt")
     assert same(one, create_detector("resnet18_narrow", weights=tmp_path / "w.pt"))
-    with pytest.raises(
-        ValueError, match=r"does not fit resnet18: .*stem.0.weight \(24, 3, 7, 7\) instead of \(64, 3, 7, 7\)"
-    ):
+    with pytest.raises(ValueError, match=r"does not fit resnet18 with num_classes 2.*size mismatch for stem.0.weight"):
         create_detector("resnet18", weights=tmp_path / "w.pt")
-    with pytest.raises(ValueError, match=r"head.weight \(2, 192\) instead of \(3, 192\).* with num_classes 3"):
+    with pytest.raises(ValueError, match=r"with num_classes 3.*head.weight: .*\[2, 192\].*\[3, 192\]"):
         create_detector("resnet18_narrow", num_classes=3, weights=tmp_path / "w.pt")
-    with pytest.raises(FileNotFoundError, match="there is no file"):
+    with pytest.raises(FileNotFoundError, match="is no file; expected a file of weights"):
         create_detector("resnet18", weights=tmp_path / "missing.pt")
 
 
@@ -38,10 +36,10 @@ def test_saved_files_come_back(tmp_path):
 
 def test_saved_files_of_another_detector_or_size(tmp_path):
     save_weights(create_detector("resnet18_narrow"), tmp_path / "narrow.safetensors")
-    with pytest.raises(ValueError, match="does not fit resnet18: it holds weights of resnet18_narrow; read it with"):
+    with pytest.raises(ValueError, match="does not fit resnet18: it holds weights of resnet18_narrow; give"):
         create_detector("resnet18", weights=tmp_path / "narrow.safetensors")
     save_weights(create_detector("f3net", size=64), tmp_path / "f3net.safetensors")
-    message = r"fad.weight \(3, 64, 64\) instead of \(3, 96, 96\).*\"size\": 96.*the file says: .*\"size\": 64"
+    message = r"options {'size': 96}.*the file says: .*\"size\": 64.*fad.weight: "
     with pytest.raises(ValueError, match=message):
         create_detector("f3net", size=96, weights=tmp_path / "f3net.safetensors")
     create_detector("f3net", size=64, weights=tmp_path / "f3net.safetensors")
@@ -53,7 +51,7 @@ def test_weights_that_do_not_fit_change_nothing(tmp_path):
     del state["head.bias"]
     torch.save(state, tmp_path / "w.pt")
     before = {key: tensor.clone() for key, tensor in two.state_dict().items()}
-    with pytest.raises(ValueError, match=r"1 missing \(head.bias\)"):
+    with pytest.raises(ValueError, match=r'Missing key\(s\) in state_dict: "head.bias"'):
         load_weights(two, tmp_path / "w.pt")
     assert all(torch.equal(before[key], tensor) for key, tensor in two.state_dict().items())
 
@@ -88,12 +86,10 @@ class Trap:
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("page.pt", b"<!DOCTYPE html><html>Sign in</html>", "not a complete file of torch.save.*it is a web page"),
-        ("page.safetensors", b"\n<html>Sign in</html>", "not a complete safetensors file.*it is a web page"),
-        ("lfs.pth", b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "pointer of Git LFS"),
-        ("empty.pt", b"", "it is empty"),
-        ("empty.safetensors", b"", "it is empty"),
-        ("noise.bin", bytes(range(256)), "not a complete file of torch.save"),
+        ("page.pt", b"<!DOCTYPE html><html>Sign in</html>", "not a whole file of tensors alone"),
+        ("page.safetensors", b"\n<html>Sign in</html>", "not a whole file of tensors alone"),
+        ("empty.pt", b"", "not a whole file of tensors alone"),
+        ("noise.bin", bytes(range(256)), "not a whole file of tensors alone"),
         ("w.ckpt", b"", r"ends in '.ckpt', expected .safetensors, or .pt, .pth, .bin"),
     ],
 )
@@ -112,14 +108,14 @@ def test_cut_files(suffix, tmp_path):
     else:
         save_weights(detector, path)
     path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(ValueError, match="is not a complete .*fetch it again"):
+    with pytest.raises(ValueError, match="not a whole file of tensors alone.* Fetch it again"):
         create_detector("resnet18_narrow", weights=path)
 
 
 def test_no_code_is_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"head.weight": Trap()}, "trap.pt")
-    with pytest.raises(ValueError, match=r"more than tensors \(posix.system|more than tensors \(nt.system"):
+    with pytest.raises(ValueError, match="not read, since reading more than tensors could run code"):
         create_detector("resnet18_narrow", weights="trap.pt")
     assert not Path("sprung").exists()
 
@@ -127,10 +123,10 @@ def test_no_code_is_run(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("held", "message"),
     [
-        ({"state_dict": {}, "epoch": 3}, "holds a dict of state_dict, epoch, expected a state dict"),
+        ({"state_dict": {}, "epoch": 3}, r"holds a dict of \['state_dict', 'epoch'\], expected names and tensors"),
         ([torch.zeros(1)], "holds a list"),
         (torch.zeros(1), "holds a Tensor"),
-        ({}, "holds a dict of , expected"),
+        ({}, r"holds a dict of \[\], expected"),
     ],
 )
 def test_things_that_are_no_state_dict(held, message, tmp_path):

@@ -47,31 +47,6 @@ def test_shifted_copy_is_found(tree, tmp_path, quality):
     assert faceforensics.verify(tmp_path / "out") == [], "bytes alone show nothing"
 
 
-def thumbnails(frames):
-    return {number: frame[::2, ::2, 1] for number, frame in enumerate(frames)}
-
-
-@pytest.mark.parametrize("offset", [-4, -1, 1, 2, 5])
-def test_other_moments_are_noticed(walk, offset):
-    raw = thumbnails(walk)
-    late = {number: raw[number + offset] for number in range(12) if 0 <= number + offset < 12}
-    assert alignment.other_moment(late, raw) == offset
-    assert alignment.other_moment(raw, raw) == 0
-
-
-def test_a_gap_in_the_middle_is_noticed(walk):
-    raw = thumbnails(walk)
-    dropped = {number: raw[number if number < 7 else number + 1] for number in range(11)}
-    assert alignment.other_moment(dropped, raw) == 1
-
-
-def test_still_scene_and_lag_are_no_shift(walk):
-    rng = np.random.default_rng(0)
-    noisy = {n: np.clip(walk[0][..., 1] + rng.normal(0, 3, (224, 224)), 0, 255).astype(np.uint8) for n in range(8)}
-    still = {n: np.clip(walk[0][..., 1] + rng.normal(0, 3, (224, 224)), 0, 255).astype(np.uint8) for n in range(8)}
-    assert alignment.other_moment(noisy, still) == 0
-
-
 def test_every_quality_of_a_generated_tree_passes(tree, prepared):
     """No false alarm: preparation compared the moments of all these videos, and none was refused."""
     table = faceforensics.read_manifest(prepared)

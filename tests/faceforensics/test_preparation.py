@@ -1,10 +1,12 @@
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from addlib import faceforensics, faces, video
-from addlib.faceforensics.preparation import frame_order
+from addlib import faceforensics, faces, parallel, provenance, video
+from addlib.faceforensics.cutting import frame_order
 
 
 def files_of(out):
@@ -107,9 +109,10 @@ def test_splits_of_the_user(tree, tmp_path):
     own = {"train": [[a, b]], "val": others[:1], "test": others[1:2]}
     table = faceforensics.prepare(tree, tmp_path / "own", manipulations=["FaceSwap"], frames=1, splits=own, workers=1)
     assert set(table[table["split"] == "train"]["ids"]) == {a, b, f"{a}_{b}", f"{b}_{a}"}
-    # The fourth pair is in no split: it is listed, not dropped.
+    # The fourth pair is in no split: it is listed, and not cut.
     left = table[table["split"] == ""]
     assert len(left) == 4 * 3 and set(left["status"]) == {"failed"} and left["reason"].str.contains("no split").all()
+    assert not set(left["crops"]) - {0}
 
 
 def _prepare_faceswap(tree, out):
@@ -167,6 +170,94 @@ def test_bad_settings_are_named(tree, tmp_path):
         faceforensics.prepare(tree, tmp_path, manipulations=["DeepFakeDetection"])
     with pytest.raises(FileNotFoundError, match="original_sequences"):
         faceforensics.prepare(tmp_path / "nowhere", tmp_path)
+
+
+def move(folder, into, change):
+    for path in sorted(folder.rglob("*.mp4")):
+        target = into / path.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.with_stem(change(path.stem)).symlink_to(path)
+    return into
+
+
+def test_what_cannot_end_well_is_known_before_a_video_is_cut(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel, "map_unordered", None)
+    copy = copy_tree(tree, tmp_path / "tree")
+    names = sorted(path.stem for path in (copy / "original_sequences/youtube/raw/videos").iterdir())
+
+    def fails(match, root=copy, **settings):
+        with pytest.raises(ValueError, match=match):
+            faceforensics.prepare(root, tmp_path / "out", frames=1, workers=1, **settings)
+        assert not (tmp_path / "out").exists()
+
+    pairs = [[a.lstrip("0") or "0", b.lstrip("0") or "0"] for a, b in zip(names[::2], names[1::2], strict=True)]
+    fails("zeros", splits={"train": pairs[:2], "val": pairs[2:3], "test": pairs[3:]})
+    fails("no video on disk is in train", splits={"train": [["900", "901"]], "val": [["902", "903"]], "test": [["904", "905"]]})
+    fails("the same number", root=move(copy, tmp_path / "other", lambda stem: stem.replace("00", "0", "_" in stem)))
+    shutil.rmtree(copy / "manipulated_sequences/FaceSwap/c23")
+    fails(r"holds FaceSwap in \['c40', 'raw'\], and no c23; fetch them, or prepare qualities raw c40 alone")
+    shutil.rmtree(copy / "manipulated_sequences/FaceSwap/raw")
+    fails(r"holds FaceSwap in \['c40'\], and no raw or c23; raw is needed")
+
+
+def test_copy_of_one_quality(tree, tmp_path):
+    for quality in ("c23", "c40"):
+        shutil.rmtree(copy_tree(tree, tmp_path / quality) / "original_sequences/youtube" / quality)
+        shutil.rmtree(tmp_path / quality / "manipulated_sequences/FaceSwap" / quality)
+    with pytest.raises(ValueError, match="prepare qualities raw c23 alone"):
+        faceforensics.prepare(tmp_path / "c40", tmp_path / "out", frames=1, workers=1)
+    table = faceforensics.prepare(tmp_path / "c40", tmp_path / "out", frames=1, workers=1, qualities=("c23", "raw"))
+    assert set(table["quality"]) == {"raw", "c23"} and set(table["status"]) == {"ok"}
+
+
+def test_class_that_vanishes_is_said(tree, tmp_path, recwarn):
+    root = copy_tree(tree, tmp_path / "tree")
+    faceforensics.prepare(root, tmp_path / "out", frames=1, workers=1)
+    assert not recwarn.list
+    table = faceforensics.read_manifest(tmp_path / "out").query("manipulation == 'FaceSwap' and quality == 'c40' and split == 'val'")
+    for name in table["video"]:
+        (root / f"manipulated_sequences/FaceSwap/c40/videos/{name}.mp4").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"val has no crop of FaceSwap/c40 from 2 videos, for instance .*0 bytes") as told:
+        faceforensics.prepare(root, tmp_path / "out", frames=1, workers=1)
+    assert len(told) == 1
+
+
+def test_capital_endings(tree, prepared, tmp_path):
+    root = move(tree, tmp_path / "tree", str)
+    for path in sorted(root.rglob("*.mp4")):
+        path.rename(path.with_suffix(".MP4"))
+    table = faceforensics.prepare(root, tmp_path / "out", frames=2, workers=1)
+    assert table.equals(faceforensics.read_manifest(prepared))
+
+
+def test_crops_of_other_code_or_libraries_are_cut_again(tree, tmp_path, monkeypatch):
+    cut = []
+    whole = parallel.map_unordered
+    monkeypatch.setattr(parallel, "map_unordered", lambda f, jobs, **how: cut.append(len(jobs)) or whole(f, jobs, **how))
+
+    def prepare():
+        return faceforensics.prepare(tree, tmp_path, manipulations=["FaceSwap"], frames=1, workers=1)
+
+    first = prepare()
+    prepare()
+    monkeypatch.setattr(provenance, "code_hash", lambda *_: "another")
+    prepare()
+    prepare()
+    monkeypatch.setattr(provenance, "versions", lambda: {"av": "0"})
+    assert prepare().equals(first)
+    assert cut == [16, 0, 16, 0, 16]
+
+
+def test_code_that_counts():
+    """What decides a pixel of a crop does; what reads crops, spreads jobs or writes tables does not."""
+    behind = set(provenance.modules_behind("addlib.faceforensics.cutting"))
+    assert {"addlib.faces", "addlib.video", "addlib.clips", "addlib.faceforensics.matching"} <= behind
+    assert not {"addlib.parallel", "addlib.faceforensics.manifest", "addlib.faceforensics.pairs"} & behind
+
+
+def test_preparing_starts_without_torch_and_pandas():
+    code = "import sys, addlib.faceforensics.preparation; print({'torch', 'pandas', 'scipy', 'cv2', 'distributed'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
 def test_verify_tells_what_changed(tree, tmp_path):

@@ -62,11 +62,41 @@ def test_images_stand_for_a_missing_video(tmp_path):
     assert files["c40"] == youtube / "c40/images/071"
 
 
-def test_hidden_files_are_no_videos(tmp_path):
+def test_files_that_are_no_videos_are_named(tmp_path):
+    raw = plant(tmp_path) / "original_sequences/youtube/raw/videos"
+    (raw / "._071.mp4").touch()
+    assert len(faceforensics.discover(tmp_path)) == 4 * 3, "macOS leaves such files: no word about them"
+    (raw / "notes.txt").touch()
+    with pytest.warns(UserWarning, match=r"1 files are no videos.*notes\.txt"):
+        assert len(faceforensics.discover(tmp_path)) == 4 * 3
+
+
+@pytest.mark.parametrize("ending", [".MP4", ".Mp4", ".avi", ".mkv", ".MOV"])
+def test_other_endings_of_videos_are_taken(tmp_path, ending):
+    raw = plant(tmp_path) / "original_sequences/youtube/raw/videos"
+    (raw / "071.mp4").rename(raw / f"071{ending}")
+    (video,) = [video for video in faceforensics.discover(tmp_path) if video.name == "071"]
+    assert video.files["raw"] == raw / f"071{ending}" and len(video.files) == 3
+    (raw / "071.mp4").touch()
+    with pytest.raises(ValueError, match=r"071.*and 071.*remove one"):
+        faceforensics.discover(tmp_path)
+
+
+def test_stamps_follow_the_files(tmp_path):
     plant(tmp_path)
-    (tmp_path / "original_sequences/youtube/raw/videos/._071.mp4").touch()
-    (tmp_path / "original_sequences/youtube/raw/videos/notes.txt").touch()
-    assert len([video for video in faceforensics.discover(tmp_path) if video.label == 0]) == 4
+    youtube = tmp_path / "original_sequences/youtube"
+    (youtube / "raw/videos/071.mp4").unlink()
+    (youtube / "raw/images/071").mkdir(parents=True)
+    (youtube / "raw/images/071/0000.png").write_bytes(b"1")
+    video = next(video for video in faceforensics.discover(tmp_path) if video.name == "071")
+    before = video.stamps()
+    assert before == video.stamps()
+    (youtube / "raw/images/071/0001.png").write_bytes(b"1")
+    (youtube / "c23/videos/071.mp4").write_bytes(b"1")
+    after = video.stamps()
+    assert {quality for quality in after if after[quality] != before[quality]} == {"raw", "c23"}
+    (youtube / "c40/videos/071.mp4").unlink()
+    assert video.stamps()["c40"] is None
 
 
 def test_actors_come_with_deepfakedetection(tmp_path):

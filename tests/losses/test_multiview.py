@@ -69,18 +69,6 @@ def test_gradients(variant, margin, maps, device):
     assert torch.autograd.gradgradcheck(loss, student, fast_mode=device == "cuda")
 
 
-@pytest.mark.parametrize("variant", ["paper", "published"])
-def test_closed_form_gradient_matches_the_differentiable_form(variant, setting):
-    student, teacher, labels, directions, _ = setting
-    loss = multi_view_attention_loss(
-        student, teacher, labels, directions=directions, margin=0.3, variant=variant, generator=seeded()
-    )
-    (gradient,) = torch.autograd.grad(2 * loss, student, retain_graph=True)
-    (expected,) = torch.autograd.grad(2 * loss, student, create_graph=True)
-    assert not gradient.requires_grad
-    torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-14)
-
-
 def test_float32_is_close_to_float64(maps, device):
     student, teacher = maps((8, 64, 8, 8), dtype=torch.float32, device=device)
     labels = torch.arange(8) % 2
@@ -92,16 +80,6 @@ def test_float32_is_close_to_float64(maps, device):
         results.append((loss.item(), torch.autograd.grad(loss, x)[0].double()))
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
     torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-4, atol=1e-5 * float(results[1][1].abs().max()))
-
-
-@pytest.mark.parametrize("variant", ["paper", "published"])
-def test_equal_maps_give_zero(variant, maps):
-    student, _ = maps((4, 6, 3, 3))
-    loss = multi_view_attention_loss(
-        student, student.detach().clone(), torch.tensor([0, 0, 1, 1]), eta=0, variant=variant
-    )
-    assert loss.item() == 0
-    assert not torch.autograd.grad(loss, student)[0].any()
 
 
 @pytest.mark.parametrize("variant", ["paper", "published"])
@@ -185,36 +163,6 @@ def test_missing_partners_are_left_out(variant, labels, maps, oracle):
         assert contrast == pytest.approx(0, abs=1e-9)
 
 
-def test_one_class_batch_has_no_hinge(maps):
-    """Whatever the margin."""
-    student, teacher = maps((4, 6, 3, 3))
-    losses = [
-        multi_view_attention_loss(student, teacher, torch.ones(4, dtype=torch.long), margin=margin, generator=seeded())
-        for margin in (0.0, 7.0)
-    ]
-    assert torch.equal(*losses)
-
-
-def test_batch_of_one_is_the_first_term(maps):
-    student, teacher = maps((1, 6, 3, 3))
-    directions = random_directions(4)
-    losses = [
-        multi_view_attention_loss(student, teacher, torch.tensor([1]), directions=directions, eta=eta)
-        for eta in (0, 50)
-    ]
-    assert torch.equal(*losses)
-
-
-def test_mean_over_views(setting):
-    student, teacher, labels, directions, pairs = setting
-    single = [
-        multi_view_attention_loss(student, teacher, labels, directions=directions[k : k + 1], pairs=pairs, margin=0)
-        for k in range(5)
-    ]
-    loss = multi_view_attention_loss(student, teacher, labels, directions=directions, pairs=pairs, margin=0)
-    torch.testing.assert_close(loss, torch.stack(single).mean())
-
-
 def test_generator_makes_the_draw_repeatable(setting):
     student, teacher, labels, _, _ = setting
     first, second, third = (
@@ -258,34 +206,6 @@ def test_pairs_are_uniform():
     assert (torch.bincount(other[:, 0], minlength=6)[4:] - 3000).abs().max() < 180
 
 
-def test_no_gradient_to_the_teacher(setting):
-    student, teacher, labels, directions, _ = setting
-    teacher.requires_grad_()
-    for variant in ("paper", "published"):
-        loss = multi_view_attention_loss(student, teacher, labels, directions=directions, variant=variant)
-        first, second = torch.autograd.grad(loss, (student, teacher), create_graph=True, allow_unused=True)
-        assert first is not None and second is None
-        assert torch.autograd.grad(first.square().sum(), teacher, allow_unused=True)[0] is None
-    with torch.no_grad():
-        assert not multi_view_attention_loss(student, teacher, labels).requires_grad
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_and_autocast(dtype, maps, device):
-    student, teacher = maps((4, 8, 4, 4), dtype=dtype, device=device)
-    labels = torch.tensor([0, 1, 0, 1], device=device)
-    full = student.detach().float().requires_grad_()
-    expected = multi_view_attention_loss(full, teacher.float(), labels, generator=seeded())
-    (slope,) = torch.autograd.grad(expected, full)
-    with torch.autocast(device, dtype=torch.bfloat16):
-        loss = multi_view_attention_loss(student, teacher, labels, generator=seeded())
-        (gradient,) = torch.autograd.grad(loss, student)
-    assert loss.dtype == torch.float32
-    assert torch.equal(loss, expected)
-    assert gradient.dtype == dtype
-    torch.testing.assert_close(gradient, slope.to(dtype), rtol=1e-2 if dtype == torch.bfloat16 else 2e-3, atol=1e-7)
-
-
 def test_half_precision_gradient_saturates_but_the_scale_of_the_loss_overflows():
     student = torch.tensor([[[[6e-8, 0.0]], [[0.0, 6e-8]]]], dtype=torch.float16, requires_grad=True)
     teacher = torch.tensor([[[[1.0, 0.0]], [[0.0, 0.0]]]], dtype=torch.float16)
@@ -293,26 +213,6 @@ def test_half_precision_gradient_saturates_but_the_scale_of_the_loss_overflows()
     (gradient,) = torch.autograd.grad(loss, student, retain_graph=True)
     assert gradient.abs().max() == torch.finfo(torch.float16).max
     assert torch.autograd.grad(loss * 2.0**16, student)[0].isinf().any()
-
-
-def test_invalid_numbers_stay_visible(setting):
-    student, teacher, labels, _, _ = setting
-    for value in (float("nan"), float("inf")):
-        broken = student.detach().clone()
-        broken[0, 1, 2, 3] = value
-        assert multi_view_attention_loss(broken, teacher, labels).isnan()
-
-
-@pytest.mark.parametrize("variant", ["paper", "published"])
-def test_two_runs_are_identical(variant, maps, device):
-    student, teacher = maps((9, 32, 8, 8), dtype=torch.float32, device=device)
-    labels = (torch.arange(9) % 2).to(device)
-    runs = []
-    for _ in range(2):
-        loss = multi_view_attention_loss(student, teacher, labels, generator=seeded(), variant=variant)
-        runs.append((loss, torch.autograd.grad(loss, student)[0]))
-    assert torch.equal(runs[0][0], runs[1][0])
-    assert torch.equal(runs[0][1], runs[1][1])
 
 
 @pytest.mark.parametrize("variant", ["paper", "published"])

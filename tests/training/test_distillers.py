@@ -7,7 +7,8 @@ from scipy.special import log_softmax, softmax
 
 from addlib.detectors import Detection
 from addlib.losses import ADDLoss, frequency_attention_loss
-from addlib.training import DISTILLERS, create_distiller
+from addlib.training import DISTILLERS, RECIPES, Distiller, Recipe, create_distiller, distiller_defaults, register_distiller
+from addlib.training.distillers import changed_settings
 
 
 def detection(seed, batch=6, stages=((4, 8), (8, 4), (8, 2), (16, 2)), width=16):
@@ -35,7 +36,7 @@ def test_terms_reach_the_student_alone(name):
 def test_names_of_the_terms():
     student, teacher = detection(0), detection(1)
     found = {
-        name: sorted(create_distiller(name, student, teacher)(student, teacher, LABELS)) for name in DISTILLERS[1:]
+        name: sorted(create_distiller(name, student, teacher)(student, teacher, LABELS)) for name in list(DISTILLERS)[1:]
     }
     assert found == {
         "fitnet": ["hint"], "at": ["attention"], "nl": ["non_local"], "kd": ["soft_target"], "fr": ["frequency"],
@@ -74,14 +75,14 @@ def test_published_weights_go_to_the_deepest_stages():
         create_distiller("add", few, few)
 
 
-def test_frequency_term_can_be_off():
+def test_frequency_term_begins_when_the_recipe_says():
     student, teacher = detection(0), detection(1)
     distiller = create_distiller("add", student, teacher)
-    distiller.frequency_on = False
-    terms = distiller(student, teacher, LABELS)
-    assert terms["frequency"] == 0 and terms["multi_view"] > 0
-    distiller.frequency_on = True
-    assert distiller(student, teacher, LABELS)["frequency"] > 0
+    recipe = Recipe.named(RECIPES["mini"], frequency_from=2)
+    for epoch, on in ((1, False), (2, True)):
+        distiller.start_epoch(epoch, recipe)
+        terms = distiller(student, teacher, LABELS)
+        assert (terms["frequency"] > 0) == on and terms["multi_view"] > 0
 
 
 def test_other_widths_get_a_regressor():
@@ -96,9 +97,10 @@ def test_other_widths_get_a_regressor():
     [
         ("telepathy", {}, "unknown distiller 'telepathy'.*'add'"),
         ("kd", {"temperature": 0}, "temperature is 0"),
-        ("kd", {"speed": 1}, r"\['speed'\] do not fit distiller 'kd'"),
-        ("none", {"weight": 1}, r"\['weight'\] do not fit distiller 'none'"),
-        ("at", {"beta": 3.0}, "'at' has no alpha or beta"),
+        ("kd", {"speed": 1}, r"'kd' has no \['speed'\]"),
+        ("none", {"weight": 1}, r"'none' has no \['weight'\]"),
+        ("at", {"beta": 3.0}, r"'at' has no \['beta'\]"),
+        ("fr", {"beta": 3.0}, r"'fr' has no \['beta'\]"),
         ("add", {"alpha": -1.0}, "alpha"),
     ],
 )
@@ -115,18 +117,33 @@ def test_other_stages_are_refused_where_they_are_compared():
     assert create_distiller("kd", student, other) is not None
 
 
-def test_cells_know_the_settings_and_defaults():
-    """The table of addlib.experiments says the same as the signatures."""
-    from addlib.experiments.cells import SETTINGS
-    from addlib.training import distillers
+def test_a_distiller_of_ones_own(monkeypatch):
+    monkeypatch.setattr("addlib.training.distillers.DISTILLERS", dict(DISTILLERS))
 
-    assert set(SETTINGS) == set(DISTILLERS)
-    loss = inspect.signature(ADDLoss).parameters
-    weights = inspect.signature(create_distiller).parameters
-    for name in ("fr", "mv", "add"):
-        for setting, value in SETTINGS[name].items():
-            assert (weights if setting in ("alpha", "beta") else loss)[setting].default == value
-    classes = {"fitnet": "FitNet", "at": "AttentionTransfer", "nl": "NonLocal", "kd": "SoftTarget"}
-    for name, start in classes.items():
-        signature = inspect.signature(getattr(distillers, f"{start}Distiller")).parameters
-        assert {k: p.default for k, p in signature.items() if p.default is not p.empty} == SETTINGS[name]
+    @register_distiller("squared", stage=-1)
+    class Squared(Distiller):
+        def __init__(self, student, teacher, weight=2.0, stage=0):
+            super().__init__()
+            self.weight, self.stage = weight, stage
+
+        def forward(self, student, teacher, labels, generator=None):
+            return {"squared": self.weight * (student.stages[self.stage] - teacher.stages[self.stage]).square().mean()}
+
+    student, teacher = detection(0), detection(1)
+    term = create_distiller("squared", student, teacher, weight=3.0)(student, teacher, LABELS)["squared"]
+    assert term.item() == pytest.approx(3 * (student.stages[-1] - teacher.stages[-1]).square().mean().item())
+    assert distiller_defaults("squared") == {"weight": 2.0}
+    with pytest.raises(ValueError, match=r"'squared' has no \['stage'\]; it has \['weight'\]"):
+        create_distiller("squared", student, teacher, stage=1)
+    with pytest.raises(ValueError, match="a distiller 'add' already"):
+        register_distiller("add")(Squared)
+
+
+def test_defaults_are_the_losses_own():
+    loss = {name: p.default for name, p in inspect.signature(ADDLoss).parameters.items() if p.default is not p.empty}
+    stages = {"stage_weights_fr": None, "stage_weights_mv": None}
+    assert distiller_defaults("add") == loss | stages
+    assert distiller_defaults("fr").keys() == (loss | stages).keys() - {"beta"}
+    assert distiller_defaults("kd") == {"weight": 1.0, "temperature": 4.0} and distiller_defaults("none") == {}
+    assert changed_settings("add", {"alpha": 1, "beta": 4.0, "views": 12}) == {"beta": 4.0}
+    assert changed_settings("add", {"gamma_fr": 1.0}, {"gamma_fr": 1e-3}) == {"gamma_fr": 1.0}

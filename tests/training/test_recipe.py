@@ -59,6 +59,12 @@ def test_errors_name_the_setting(changes, said):
         Recipe.named("mini", **changes)
 
 
+def test_what_differs_from_the_named_recipe():
+    """YAML and JSON give betas as a list: that is no difference."""
+    assert Recipe.named("mini", betas=[0.9, 0.999], epochs=2).changes == {"epochs": 2}
+    assert Recipe("mine", epochs=1).changes["epochs"] == 1 and "name" not in Recipe("mine").changes
+
+
 def test_unknown_recipe():
     with pytest.raises(ValueError, match="unknown recipe 'nature'.*'paper'"):
         Recipe.named("nature")

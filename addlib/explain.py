@@ -6,8 +6,7 @@ Localization" (ICCV 2017). With the maps A_k of a stage, k = 1 ... C, on a grid 
     weight of channel k = 1/Z * sum over the places of dy / dA_k
     map                 = ReLU(sum over k of weight_k * A_k)
 
-pytorch-grad-cam (extra ``book``) computes it. That library returns maps less their minimum, divided by their maximum and
-enlarged; here they keep the unit of the score and the stage's own grid, so that they can be added up and compared.
+Here a map keeps the unit of the score and the stage's own grid, so that maps can be added up and compared.
 """
 
 from __future__ import annotations
@@ -21,35 +20,10 @@ SCORES = ("logit", "margin")
 KINDS = ("noise", "shuffle", "grey")
 
 
-class _Probe(nn.Module):
-    """Logits of a detector, with one of its stages led through a module that the library can hook."""
-
-    def __init__(self, detector, stage):
-        super().__init__()
-        self.detector, self.stage, self.place = detector, stage, nn.Identity()
-
-    def forward(self, crops):
-        answer = self.detector(crops)
-        self.place(answer.stages[self.stage - 1])
-        return answer.logits
-
-
-class _Score:
-    """What the library differentiates: the logit of a class, or its margin over the mean of the others."""
-
-    def __init__(self, number, kind):
-        self.number, self.kind = number, kind
-
-    def __call__(self, logits):
-        number = int(logits.argmax()) if self.number is None else self.number
-        if self.kind == "logit":
-            return logits[number]
-        return logits[number] - (logits.sum() - logits[number]) / (len(logits) - 1)
-
-
 def class_activation_maps(
-    detector, crops: Tensor, *, classes=None, stage: int | None = None, score="logit", rectify=True, batch_size=64
-) -> Tensor:
+    detector: nn.Module, crops: Tensor, *, classes=None, stage: int | None = None, score: str = "logit", rectify: bool = True,
+    batch_size: int = 64,
+) -> Tensor:  # fmt: skip
     """Grad-CAM of every crop for one class each.
 
     Args:
@@ -58,7 +32,7 @@ def class_activation_maps(
         classes: one for all, or (B,) integers; 1 is fake and 0 real. None takes the class that the detector predicts for
             each crop, as the paper does.
         stage: number of the stage, 1 the shallowest; None takes the deepest.
-        score: "logit" of the class, as in Selvaraju et al.; "margin" is this logit less the mean of the others, on which
+        score: "logit" of the class, as in Selvaraju et al.; "margin" is this logit minus the mean of the others, on which
             the probability depends when there are two classes.
         rectify: False leaves the ReLU out: what is negative speaks against the class.
         batch_size: crops at a time.
@@ -70,16 +44,13 @@ def class_activation_maps(
     Raises:
         ValueError: crops, classes, stage or score do not fit, or the logits do not depend on this stage's maps (the first
             three stages of F3-Net are copies).
-        ImportError: pytorch-grad-cam is not installed.
     """
     if crops.ndim != 4 or not len(crops) or not crops.is_floating_point():
         raise ValueError(
             f"crops are {crops.dtype} of shape {tuple(crops.shape)}, expected normalised floats (B, 3, H, W)"
         )
-    if score not in SCORES:
-        raise ValueError(f"score is {score!r}, expected one of {list(SCORES)}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}, expected at least 1")
+    if score not in SCORES or batch_size < 1:
+        raise ValueError(f"score is {score!r} and batch_size {batch_size}, expected one of {list(SCORES)}, and at least 1")
     chosen = None if classes is None else torch.as_tensor(classes).cpu()
     if chosen is not None:
         if chosen.ndim > 1 or chosen.is_floating_point() or (chosen.ndim and len(chosen) != len(crops)):
@@ -87,58 +58,45 @@ def class_activation_maps(
                 f"classes are {chosen.dtype} of shape {tuple(chosen.shape)}, expected a number or ({len(crops)},)"
             )
         chosen = chosen.expand(len(crops))
-
-    from pytorch_grad_cam import GradCAM
-
-    # A copy, because the library switches the network to evaluation and clears the gradients of its parameters.
     network = copy.deepcopy(detector).eval().requires_grad_(False)
     device = next(network.parameters()).device
-    with torch.no_grad():
-        answer = network(crops[:1].to(device))
-    depth, count = len(answer.stages), answer.logits.shape[1]
-    stage = depth if stage is None else stage
-    if stage not in range(1, depth + 1):
-        raise ValueError(f"stage is {stage!r}, expected 1 to {depth}, shallow to deep")
-    if chosen is not None and not ((chosen >= 0) & (chosen < count)).all():
-        raise ValueError(f"classes are {sorted(set(chosen.tolist()))}, expected 0 to {count - 1}")
-    if score == "margin" and count < 2:
-        raise ValueError("score is 'margin' and the detector has one logit, expected two or more; use 'logit'")
-    wanted = [None] * len(crops) if chosen is None else chosen.tolist()
-    targets = [_Score(number, score) for number in wanted]
-    probe = _Probe(network, int(stage))
-    cam = GradCAM(model=probe, target_layers=[probe.place])
     found = []
     # TF32 would round the maps of some GPUs to three digits; benchmark mode may choose another algorithm every time.
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+    with torch.enable_grad(), torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    ):
         for start in range(0, len(crops), batch_size):
             part = slice(start, start + batch_size)
-            # No parameter needs a gradient, so the input must: else the library sees none at the stage.
-            batch = crops[part].detach().to(device).requires_grad_()
-            found.append(_maps(cam, probe.place, batch, targets[part]))
-    cam.activations_and_grads.release()
+            # No parameter needs a gradient, so the input must: else there is none at the stage.
+            answer = network(crops[part].detach().to(device).requires_grad_())
+            found.append(_maps(answer, stage, None if chosen is None else chosen[part].to(device), score))
     maps = torch.cat(found)
     return maps.relu() if rectify else maps
 
 
-def _maps(cam, place, batch, targets):
-    """Weighted sums of a batch before the library scales them, (B, h, w)."""
-    kept = cam.activations_and_grads
-    kept.gradients = []
-    try:
-        cam(input_tensor=batch, targets=targets)
-    except (AttributeError, TypeError):
-        # Without a gradient at the stage the library has nothing to average, and says so in its own way.
-        if kept.gradients:
-            raise
-        raise ValueError(
-            "the logits do not depend on this stage's maps, so it has no class-activation map; choose the last stage"
-        ) from None
-    arrays = (kept.activations[0].numpy(), kept.gradients[0].numpy())
-    return torch.from_numpy(cam.get_cam_image(batch, place, targets, *arrays)).float()
+def _maps(answer, stage, classes, score):
+    """Weighted sums of the maps of a batch, (B, h, w), before the ReLU."""
+    depth, count = len(answer.stages), answer.logits.shape[1]
+    stage = depth if stage is None else stage
+    if stage not in range(1, depth + 1):
+        raise ValueError(f"stage is {stage!r}, expected 1 to {depth}, shallow to deep")
+    if classes is not None and not ((classes >= 0) & (classes < count)).all():
+        raise ValueError(f"classes are {sorted(set(classes.tolist()))}, expected 0 to {count - 1}")
+    if score == "margin" and count < 2:
+        raise ValueError("score is 'margin' and the detector has one logit, expected two or more; use 'logit'")
+    classes = answer.logits.argmax(1) if classes is None else classes.long()
+    y = answer.logits.gather(1, classes[:, None])[:, 0]
+    if score == "margin":
+        y = y - (answer.logits.sum(1) - y) / (count - 1)
+    A = answer.stages[stage - 1]
+    (slope,) = torch.autograd.grad(y.sum(), A, allow_unused=True)
+    if slope is None:
+        raise ValueError("the logits do not depend on this stage's maps, so it has no class-activation map; choose the last stage")
+    return (slope.mean((2, 3), keepdim=True) * A).sum(1).detach().float().cpu()
 
 
 def enlarge(maps: Tensor, size: int) -> Tensor:
-    """Maps (B, h, w) on a grid of size × size pixels, bilinear between the centres of the places; (B, size, size)."""
+    """Maps (B, h, w) on a grid of size × size pixels, bilinear between the centres of the places: (B, size, size)."""
     if maps.ndim != 3 or size < 1:
         raise ValueError(f"maps are {tuple(maps.shape)} and size is {size}, expected (B, h, w) and at least 1 pixel")
     return nn.functional.interpolate(maps[:, None], (size, size), mode="bilinear", align_corners=False)[:, 0]
@@ -150,9 +108,16 @@ def face_mask(size: int = 128, *, scale: float = 1.3) -> Tensor:
     A crop is ``scale`` times the longer side of the box (``addlib.faces.square``), so the box is its middle 1/scale. That
     holds for every crop that ``prepare`` wrote, as long as the square did not meet the edge of the frame.
 
-    size: height and width of the crop in pixels. Returns (size, size) bool, True where a pixel's centre is inside; about
-    π / (4 scale²) of the crop. For the window that a recipe cuts, take the middle of it: ``training.task.centre``.
-    Raises ValueError for a size below 1 or a scale below 1.
+    Args:
+        size: height and width of the crop in pixels.
+        scale: of the crop against the box.
+
+    Returns:
+        (size, size) bool, True where a pixel's centre is inside; about π / (4 scale²) of the crop. For the window that a
+        recipe cuts, take the middle of it: ``training.centre``.
+
+    Raises:
+        ValueError: a size below 1 or a scale below 1.
     """
     if size < 1 or not scale >= 1:
         raise ValueError(f"size is {size} and scale {scale}, expected at least 1 pixel and at least 1")
@@ -164,9 +129,16 @@ def face_mask(size: int = 128, *, scale: float = 1.3) -> Tensor:
 def share_inside(maps: Tensor, mask: Tensor) -> Tensor:
     """Share of each map that lies inside a region.
 
-    maps: (B, H, W), not negative, any unit. mask: (H, W) bool, or one for each map. Returns (B,) float64 in [0, 1]; a map that is
-    the same everywhere gives the mask's share of the area, and a map that is zero everywhere NaN.
-    Raises ValueError if the shapes differ, the mask is not bool, or a map is negative or not finite.
+    Args:
+        maps: (B, H, W), not negative, any unit.
+        mask: (H, W) bool, or one for each map.
+
+    Returns:
+        (B,) float64 in [0, 1]; a map that is the same everywhere gives the mask's share of the area, and a map that is zero
+        everywhere NaN.
+
+    Raises:
+        ValueError: the shapes differ, the mask is not bool, or a map is negative or not finite.
     """
     if maps.ndim != 3 or mask.dtype != torch.bool or mask.shape not in (maps.shape, maps.shape[1:]):
         raise ValueError(
@@ -182,9 +154,14 @@ def share_inside(maps: Tensor, mask: Tensor) -> Tensor:
 def rank_agreement(first: Tensor, second: Tensor) -> Tensor:
     """Spearman's rank correlation of two maps of the same crop over their places.
 
-    first, second: (B, h, w), of any sign. Not rectified ones, whose zeros are all of one rank, use every place.
-    Returns (B,) float64 in [-1, 1]; NaN where a map is the same everywhere.
-    Raises ValueError if the shapes differ.
+    Args:
+        first, second: (B, h, w), of any sign. Not rectified ones, whose zeros are all of one rank, use every place.
+
+    Returns:
+        (B,) float64 in [-1, 1]; NaN where a map is the same everywhere.
+
+    Raises:
+        ValueError: the shapes differ.
     """
     if first.ndim != 3 or first.shape != second.shape:
         raise ValueError(
@@ -201,9 +178,17 @@ def coarse_detail(crops: Tensor, region: Tensor, *, block: int = 4) -> Tensor:
     """How busy a region of each crop is: mean step of luma between neighbouring blocks that lie in the region as a whole.
 
     Blocks, because between single pixels a quiet background has little but the noise of the sensor.
-    crops: (B, 3, H, W) uint8, RGB. region: (H, W) bool, such as ``~face_mask()``. block: side in pixels, a divisor of H and W.
-    Returns (B,) float64 in grey levels, from 0.
-    Raises ValueError if types or shapes do not fit, or no two neighbouring blocks lie in the region.
+
+    Args:
+        crops: (B, 3, H, W) uint8, RGB.
+        region: (H, W) bool, such as ``~face_mask()``.
+        block: side in pixels, a divisor of H and W.
+
+    Returns:
+        (B,) float64 in grey levels, from 0.
+
+    Raises:
+        ValueError: types or shapes do not fit, or no two neighbouring blocks lie in the region.
     """
     _check_crops(crops, region)
     if block < 1 or crops.shape[2] % block or crops.shape[3] % block:

@@ -4,9 +4,8 @@ from sklearn.metrics import roc_auc_score
 
 from addlib.detectors import create_detector
 from addlib.faceforensics import FacePairs
-from addlib.training import evaluate, predict
-from addlib.training.loading import load_pairs
-from addlib.training.task import centre
+from addlib.training import Predictions, autocast, centre, evaluate, predict
+from addlib.training.prediction import frozen_copy
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +15,7 @@ def detector():
 
 
 def test_predictions_are_the_detectors(detector, prepared):
-    pairs = load_pairs(prepared, "FaceSwap", "c40", "test")
+    pairs = FacePairs(prepared, "FaceSwap", "c40", "test", device="cpu")
     found = predict(detector, pairs, "mini", precision="32-true", batch_size=3)
     assert detector.training
     data = FacePairs(prepared, "FaceSwap", "c40", "test")
@@ -36,7 +35,7 @@ def test_predictions_are_the_detectors(detector, prepared):
 
 
 def test_metrics(detector, prepared):
-    found = predict(detector, load_pairs(prepared, "FaceSwap", "c40", "train"), "mini", precision="32-true")
+    found = predict(detector, FacePairs(prepared, "FaceSwap", "c40", "train"), "mini", precision="32-true")
     row = evaluate(found)
     wanted = roc_auc_score(found.labels.numpy(), found.probabilities.numpy())
     assert row["auc"] == pytest.approx(wanted, abs=1e-6)
@@ -48,6 +47,24 @@ def test_metrics(detector, prepared):
     assert row["recall_at_1"] > row["recall_at_1_other"]
 
 
+def test_what_is_not_defined_is_nan():
+    found = evaluate(Predictions(torch.tensor([2.0, -1.0, 3.0]), torch.randn(3, 4), torch.ones(3, dtype=torch.long), ["a/1"] * 3, [0, 1, 2]))
+    undefined = {name for name, value in found.items() if value != value}
+    assert undefined == {"auc", "eer", "recall_at_1_other", "video_auc"} and found["accuracy"] == pytest.approx(2 / 3)
+
+
+def test_a_frozen_teacher_answers_with_the_same_bits_and_is_a_copy(detector):
+    crops = torch.rand(2, 3, 64, 64).to(memory_format=torch.channels_last)
+    detector.train().to(memory_format=torch.channels_last)
+    frozen = frozen_copy(detector, "bf16-mixed")
+    assert detector.training and all(p.requires_grad and p.dtype == torch.float32 for p in detector.parameters())
+    with torch.no_grad(), autocast("cpu", "bf16-mixed"):
+        one, two = detector.eval()(crops), frozen(crops)
+    detector.train()
+    assert all(torch.equal(a, b) for a, b in zip((*one.stages, one.logits), (*two.stages, two.logits), strict=True))
+    assert not frozen.training and frozen.stem[0].weight.dtype == torch.bfloat16
+
+
 def test_centre():
     crops = torch.arange(25).view(1, 5, 5)
     assert centre(crops, 0).shape == (1, 5, 5)
@@ -56,4 +73,4 @@ def test_centre():
 
 def test_unknown_side(detector, prepared):
     with pytest.raises(ValueError, match="side is 'left'"):
-        predict(detector, load_pairs(prepared, "FaceSwap", "c40", "test"), "mini", side="left")
+        predict(detector, FacePairs(prepared, "FaceSwap", "c40", "test"), "mini", side="left")

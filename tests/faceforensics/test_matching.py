@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addlib.faceforensics.source import open_source
-from addlib.faceforensics.timing import by_time, match
-from addlib.reading import VideoError
+from addlib.clips import open_clip
+from addlib.faceforensics.matching import by_time, match, other_moment
+from addlib.video import VideoError
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def source(tmp_path, walk, write_timed):
     def make(name, stamps, rate=25):
         frames = [walk[number % 12] for number in range(len(stamps))]
         write_timed(tmp_path / name, frames, stamps, rate=rate)
-        return open_source(tmp_path / name)
+        return open_clip(tmp_path / name)
 
     return make
 
@@ -64,9 +64,9 @@ def test_images_reaching_beyond_the_video_are_refused(source, tmp_path, walk):
         (tmp_path / "a").mkdir(exist_ok=True)
         Image.fromarray(walk[number]).save(tmp_path / f"a/{number:04d}.png")
     with pytest.raises(VideoError, match="image of frame 3"):
-        match(raw, open_source(tmp_path / "a"))
+        match(raw, open_clip(tmp_path / "a"))
     (tmp_path / "a/0003.png").unlink()
-    assert match(raw, open_source(tmp_path / "a")) == ({0: 0, 1: 1, 2: 2}, "")
+    assert match(raw, open_clip(tmp_path / "a")) == ({0: 0, 1: 1, 2: 2}, "")
 
 
 @given(
@@ -83,3 +83,28 @@ def test_only_equal_times_meet(one, other):
     assert len(set(found.values())) == len(found)
     if len(one) > 1 and np.median(np.diff(one)) == 1 / 25:
         assert found == expected
+
+
+def thumbnails(frames):
+    return {number: frame[::2, ::2, 1] for number, frame in enumerate(frames)}
+
+
+@pytest.mark.parametrize("offset", [-4, -1, 1, 2, 5])
+def test_other_moments_are_noticed(walk, offset):
+    raw = thumbnails(walk)
+    late = {number: raw[number + offset] for number in range(12) if 0 <= number + offset < 12}
+    assert other_moment(late, raw) == offset
+    assert other_moment(raw, raw) == 0
+
+
+def test_a_gap_in_the_middle_is_noticed(walk):
+    raw = thumbnails(walk)
+    dropped = {number: raw[number if number < 7 else number + 1] for number in range(11)}
+    assert other_moment(dropped, raw) == 1
+
+
+def test_still_scene_and_lag_are_no_shift(walk):
+    rng = np.random.default_rng(0)
+    noisy = {n: np.clip(walk[0][..., 1] + rng.normal(0, 3, (224, 224)), 0, 255).astype(np.uint8) for n in range(8)}
+    still = {n: np.clip(walk[0][..., 1] + rng.normal(0, 3, (224, 224)), 0, 255).astype(np.uint8) for n in range(8)}
+    assert other_moment(noisy, still) == 0

@@ -8,11 +8,12 @@ A condition is written as what is done, step by step:
     "half > h264 23"                halved in both directions and enlarged again, then encoded
 """
 
-import contextlib
+from __future__ import annotations
+
 import os
 import tempfile
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ import cv2
 import numpy as np
 from av.bitstream import BitStreamFilterContext
 
-from .. import video
+from . import video
 
 __all__ = ["CODECS", "CONDITIONS", "IMAGES", "Recoded", "missing", "parse", "payload", "recode"]
 
@@ -61,10 +62,11 @@ class Recoded(NamedTuple):
     kbits: float
 
 
-def parse(condition):
-    """The steps of a condition: a tuple of (name, quality), where the quality of "half" is None.
+def parse(condition: str) -> tuple[tuple[str, int | None], ...]:
+    """The steps of a condition, (name, quality) each; the quality of "half" is None.
 
-    Raises ValueError for a step that does not exist, or a quality that is not on its scale.
+    Raises:
+        ValueError: a step does not exist, or a quality is not on its scale.
     """
     steps = []
     for text in condition.split(">"):
@@ -82,7 +84,7 @@ def parse(condition):
     return tuple(steps)
 
 
-def missing(conditions=CONDITIONS):
+def missing(conditions: Iterable[str] = CONDITIONS) -> dict[str, str]:
     """{condition: reason} of those that cannot be made here, because PyAV lacks an encoder. Raises as ``parse``."""
     lacking = {}
     for condition in conditions:
@@ -96,14 +98,22 @@ def missing(conditions=CONDITIONS):
     return lacking
 
 
-def recode(frames, condition, *, fps=25.0, wanted=None):
+def recode(
+    frames: Iterable[np.ndarray], condition: str, *, fps: float = 25.0, wanted: Collection[int] | None = None
+) -> Recoded:
     """Send the frames of a whole video through a condition.
 
-    frames: iterable of (H, W, 3) uint8 RGB arrays of one size, taken one by one: a long video need not fit into the memory.
-    condition: see above. fps: frames a second. wanted: numbers of the frames to return, from 0; None: all.
-    Returns a Recoded. Codecs halve the resolution of colour, so an odd side is continued by a pixel, and cut again in the end.
-    Raises ValueError for a condition that does not exist or cannot be made here, for frames that are none, not of one size or
-    not taken by the encoder, and where fewer or more frames come back.
+    Codecs halve the resolution of colour, so an odd side is continued by a pixel, and cut again in the end.
+
+    Args:
+        frames: (H, W, 3) uint8 RGB arrays of one size, taken one by one: a long video need not fit into the memory.
+        condition: see the top of this module.
+        fps: frames a second.
+        wanted: numbers of the frames to return, from 0; None: all.
+
+    Raises:
+        ValueError: the condition does not exist or cannot be made here; there are no frames, or they are not of one size or
+            not taken by the encoder; fewer or more frames come back.
     """
     steps = parse(condition)
     for reason in missing([condition]).values():
@@ -131,15 +141,12 @@ def recode(frames, condition, *, fps=25.0, wanted=None):
     return Recoded(kept, 8 * sum(sizes) * fps / 1000 / count if sizes else float("nan"))
 
 
-def payload(path):
+def payload(path: str | Path) -> int:
     """Bytes of the coded pictures in a video file, without the container and what the encoder says about itself.
 
-    For a clip of a few frames at a high factor these are more than the pictures. Raises VideoError for a file without video.
+    For a clip of a few frames at a high factor these are more than the pictures. Raises VideoError as ``read_frames``.
     """
-    with av.open(f"file:{path}") as container:
-        if not container.streams.video:
-            raise video.VideoError(f"{path} holds no video stream")
-        stream = container.streams.video[0]
+    with video.opened(path) as (container, stream):
         packets, types = container.demux(stream), REMARKS.get(stream.codec_context.name)
         if types:
             strip = BitStreamFilterContext(f"filter_units=remove_types={types}", stream)
@@ -150,16 +157,9 @@ def payload(path):
 def _even(frames, given):
     """The frames with even sides; the size of each goes to ``given``."""
     for frame in frames:
-        frame = np.asarray(frame)
-        size = frame.shape[:2]
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in size:
-            raise ValueError(
-                f"frame {len(given)} is {frame.dtype} of shape {frame.shape}; expected uint8 (H, W, 3), RGB"
-            )
-        given.append(size)
-        if size != given[0]:
-            raise ValueError(f"frame {len(given) - 1} is {size}, the first was {given[0]}; give frames of one size")
-        yield np.pad(frame, ((0, size[0] % 2), (0, size[1] % 2), (0, 0)), "edge")
+        frame = video.checked(frame, len(given), *given[:1])
+        given.append(frame.shape[:2])
+        yield np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), "edge")
 
 
 def _half(frame):
@@ -181,31 +181,15 @@ def _write(path, frames, name, quality, fps):
     """A video file of the frames, encoded on one thread at a constant quality."""
     if name == "h264":
         return video.write_video(path, frames, quality, fps)
-    codec, stream = CODECS[name], None
-    try:
-        with _quiet(), av.open(str(path), "w") as container:
-            for frame in frames:
-                if stream is None:
-                    stream = container.add_stream(codec.encoder, rate=Fraction(fps).limit_denominator(1001))
-                    stream.height, stream.width = frame.shape[:2]
-                    stream.pix_fmt, stream.options = "yuv420p", {"crf": f"{quality}"} | codec.options
-                    stream.codec_context.thread_count = 1
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-            if stream is None:
-                raise ValueError("no frames; a video needs at least one")
-            container.mux(stream.encode(None))
-    except av.FFmpegError as error:
-        size = None if stream is None else (stream.height, stream.width)
-        raise ValueError(f"{codec.encoder} does not take frames of {size} at {fps:g} a second: {error}") from error
-
-
-@contextlib.contextmanager
-def _quiet():
-    """SVT-AV1 describes itself at length on the error stream, whatever FFmpeg's level is, unless this variable forbids it."""
+    codec = CODECS[name]
+    # SVT-AV1 describes itself at length on the error stream, whatever FFmpeg's level is, unless this variable forbids it.
     before = os.environ.get("SVT_LOG")
     os.environ["SVT_LOG"] = before or "1"
     try:
-        yield
+        with av.open(str(path), "w") as container:
+            video.encode(container, codec.encoder, frames, fps, "yuv420p", {"crf": f"{quality}"} | codec.options)
+    except av.FFmpegError as error:
+        raise ValueError(f"{codec.encoder} does not take these frames at {fps:g} a second: {error}") from error
     finally:
         if before is None:
             del os.environ["SVT_LOG"]

@@ -1,0 +1,139 @@
+"""What a detector says of one clip: a probability of fake for every face looked at, and for the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from addlib import faces
+from addlib.clips import open_clip
+
+EDGES = ("left", "top", "right", "bottom")
+
+
+class Judgement(NamedTuple):
+    """What :func:`judge` returns.
+
+    frames: a DataFrame, one row for each frame looked at: ``frame`` (number from 0), ``time`` (seconds, NaN if the file has
+    none), ``left, top, right, bottom`` (box of the largest face in pixels) and ``probability`` of fake, NaN in all five where
+    no face was found; ``people``, how many faces the frame shows. probability: the mean over the judged faces, NaN without
+    one. faces: how many were judged, one a frame at most. crops: (faces, S, S, 3) uint8, what the detector was shown.
+    """
+
+    frames: pd.DataFrame
+    probability: float
+    faces: int
+    crops: np.ndarray
+
+    def verdict(self, threshold: float = 0.5) -> str:
+        """One line: fake or real, by which threshold and how many faces, and what was left out."""
+        answer = "not judged"
+        if self.faces:
+            answer = f"{'fake' if self.probability > threshold else 'real'}, probability of fake {self.probability:.3f}"
+            answer += f" (threshold {threshold:g})"
+        answer += f", a face in {self.faces} of {len(self.frames)} frames"
+        if several := int((self.frames["people"] > 1).sum()):
+            answer += f"; more than one person in {several} of them, the largest face judged"
+        return answer
+
+
+def judge(
+    clip: str | Path, detector, *, frames: int = 64, shift: int = 0, size: int = 128, scale: float = 1.3, search: int | None = 480,
+    upsample: int = 0, retry: int = 1,
+) -> Judgement:  # fmt: skip
+    """Judge the largest face in frames of a clip, evenly spread over its length.
+
+    The probability is the detector's, as far as the clip is like those it was trained on: same manipulation, compression and
+    kind of people. It is no evidence about a video of unknown origin (chapter 14).
+
+    Args:
+        clip: video file, picture, or folder of pictures.
+        detector: of ``create_detector``, two classes, on any device.
+        frames: how many to look at, fewer if the clip is shorter.
+        shift: pixels that training took off the crops' sides (see ``Recipe``); the middle is taken.
+        size, scale, search, upsample, retry: as for ``faceforensics.prepare``; a clip in which no face is found is searched
+            again at double the scale, ``retry`` times.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        VideoError: it holds no frames that can be read.
+        ValueError: a setting is out of range.
+    """
+    if getattr(detector, "num_classes", None) != 2:
+        raise ValueError(f"detector is a {type(detector).__name__}; expected one of create_detector with two classes")
+    if frames < 1 or not 0 <= shift < size or retry < 0:
+        raise ValueError(f"frames is {frames}, shift {shift}, retry {retry}; expected at least 1, 0 to {size - 1}, 0")
+    source = open_clip(clip, any_names=True)
+    places = np.unique(np.linspace(0, len(source.numbers) - 1, min(frames, len(source.numbers))).round().astype(int))
+    wanted = source.numbers[places]
+    boxes, crops = {}, {}
+    for attempt in range(retry + 1):
+        for number, picture in source.pictures(set(wanted.tolist())):
+            frame = picture.rgb()
+            if found := faces.all_faces(frame, upsample=upsample + attempt, search=search):
+                boxes[number], crops[number] = found, faces.crop(frame, found[0], size, scale)
+        if boxes:
+            break
+    times = np.full(len(wanted), np.nan) if source.times is None else np.asarray(source.times)[places]
+    table = pd.DataFrame({"frame": wanted, "time": times})
+    table[list(EDGES)] = [boxes[number][0] if number in boxes else [np.nan] * 4 for number in wanted]
+    table["people"] = [len(boxes.get(number, ())) for number in wanted]
+    shown = np.stack([crops[number] for number in sorted(crops)]) if crops else np.zeros((0, size, size, 3), np.uint8)
+    table["probability"] = np.nan
+    table.loc[table["people"] > 0, "probability"] = _probabilities(shown, detector, shift)
+    return Judgement(table, float(table["probability"].mean()), len(shown), shown)
+
+
+def shift_of(about: Mapping) -> int | None:
+    """The ``shift`` of the training that a file of weights tells about; None if it tells nothing that is known here."""
+    from addlib.training import RECIPES
+
+    changes = about.get("changes") or {}
+    if isinstance(shift := about.get("shift", changes.get("shift")), int):
+        return shift
+    recipe = RECIPES.get(about.get("recipe"))
+    return None if recipe is None else recipe.shift
+
+
+def plot(judgements: Judgement | Mapping[str, Judgement], title: str = ""):
+    """A figure of the probability of fake over time, the clip's as a line; several judgements by name, one panel each."""
+    from matplotlib.figure import Figure
+
+    named = {title: judgements} if isinstance(judgements, Judgement) else judgements
+    figure = Figure(figsize=(7, 2.6 * len(named)), layout="constrained")
+    for axis, (name, judgement) in zip(figure.subplots(len(named), squeeze=False)[:, 0], named.items(), strict=True):
+        table = judgement.frames
+        timed = table["time"].notna().all()
+        axis.plot(table["time" if timed else "frame"], table["probability"], ".-", color="C0", label="each face")
+        if judgement.faces:
+            axis.axhline(judgement.probability, color="C1", label=f"mean, {judgement.probability:.2f}")
+        axis.axhline(0.5, color="0.5", lw=1, ls=":")
+        axis.set(ylim=(-0.03, 1.03), xlabel="seconds" if timed else "frame", ylabel="probability of fake", title=name)
+        axis.legend(fontsize=8)
+    return figure
+
+
+def _probabilities(crops, detector, shift, batch_size=64):
+    """Of fake, (N,) for uint8 crops (N, S, S, 3), in evaluation mode."""
+    import torch
+    from torchvision.transforms.functional import center_crop
+
+    from addlib.detectors import normalisation
+
+    mean, std = normalisation(detector.name)
+    device = next(detector.parameters()).device
+    was_training = detector.training
+    detector.eval()
+    found = []
+    with torch.no_grad():
+        for start in range(0, len(crops), batch_size):
+            batch = torch.from_numpy(crops[start : start + batch_size]).permute(0, 3, 1, 2)
+            batch = center_crop(batch, [crops.shape[1] - shift] * 2)
+            logits = detector((batch.to(device).float() / 255 - mean) / std).logits.double()
+            found.append((logits[:, 1] - logits[:, 0]).sigmoid().cpu().numpy())
+    detector.train(was_training)
+    return np.concatenate(found) if found else np.zeros(0)

@@ -1,0 +1,335 @@
+"""Slices of a feature map: the grid of its elements projected on directions, histograms of its mass, and distances.
+
+Section "Multi-view attention distillation", eq. 4-8, and algorithm 1 of the supplement of Le and Woo, "ADD" (AAAI 2022).
+A map A of shape (C, H, W) is a distribution of mass P = A^2 / ||A||^2 over the points (c, y, x) of its own grid. A
+direction theta on the unit sphere of R^3 sends every point to the number <theta, (c, y, x)>; the mass in each of g
+equal-width bins of the projected range is the attention vector of that view. :func:`plain_attention` is this sum.
+
+A direction is (theta_c, theta_y, theta_x), in the order of the tensor's axes: y is the row, dim 2 of (B, C, H, W), x the
+column, dim 3. (The paper writes (c, x, y); its maps are square, so that no number depends on it.)
+
+The fast form: where the bins are depends on grid and directions only, so no feature is ever sorted. The elements are put
+in the order of their bins once for the whole batch, and a histogram is a sum of gathered rows of the transposed batch
+(N, B). Its gradient is a gather-sum too, of K rows for an element. Neither uses atomic additions: the same bits each run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from addlib.losses._checks import check_alike, check_choice, check_map, chunks, untraced, wants_gradient, working_dtype
+
+COORDINATES = ("index", "unit")
+
+# A map whose largest modulus is below this has no direction to teach: its mass fades to zero with the square of the
+# modulus, where dividing by its norm would blow up noise and, in the end, divide by zero.
+SMALLEST_PEAK = 1e-12
+
+# An element this close below an edge (in bins) counts as on it, so that devices that round differently agree.
+EDGE_TOLERANCE = 1e-9
+
+
+def plain_mass(features: Tensor) -> Tensor:
+    """A^2 / ||A||^2 of every map, (B, N), eq. 4; without under- or overflow, fading to zero below the smallest peak."""
+    flat = features.to(working_dtype(features)).flatten(1)
+    squares = (flat / flat.detach().abs().amax(1, keepdim=True).clamp_min(SMALLEST_PEAK)).square()
+    return squares / squares.sum(1, keepdim=True).clamp_min(1)
+
+
+def plain_attention(features: Tensor, index: Tensor, bins: int) -> Tensor:
+    """Attention (B, K, bins): in every view each element adds its mass to its bin, ``index`` (K, N).
+
+    Differentiable any number of times; the gradient takes memory for K maps.
+    """
+    mass = plain_mass(features)[:, None].expand(-1, len(index), -1)
+    nothing = mass.new_zeros(len(features), len(index), bins)
+    return nothing.scatter_add(2, index.long().expand_as(mass), mass)
+
+
+def random_directions(
+    views: int, *, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Directions drawn uniformly from the unit sphere of R^3.
+
+    Args:
+        views: number of directions K, at least 1.
+        generator: source of randomness; torch's global CPU generator if None. Drawn on the generator's device, so that
+            a seed gives the same views wherever the maps are.
+        device: where the result goes.
+
+    Returns:
+        (views, 3), float64, unit rows in the order (c, y, x).
+
+    Raises:
+        ValueError: ``views`` < 1.
+    """
+    if views < 1:
+        raise ValueError(f"views is {views}, expected at least 1; to switch the loss off, give its stage the weight 0")
+    source = generator.device if generator is not None else "cpu"
+    normal = torch.randn(views, 3, generator=generator, dtype=torch.float64, device=source)
+    return functional.normalize(normal, dim=1).to(device)
+
+
+def project_grid(shape: Sequence[int], directions: Tensor, *, coordinates: str = "index") -> Tensor:
+    """<theta, (c, y, x)> for every point of a grid, eq. 6.
+
+    Args:
+        shape: (C, H, W) of the map.
+        directions: (K, 3), unit rows, order (c, y, x).
+        coordinates: ``"index"`` counts 0, 1, 2, ... along every axis, as the published code does, so that the channels
+            span most of nearly every view; ``"unit"`` scales every axis to [0, 1]: isotropic views.
+
+    Returns:
+        (K, C, H, W), float64, on the device of ``directions``.
+
+    Raises:
+        ValueError: directions or shape are not as described, or ``coordinates`` is unknown.
+    """
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"shape is {tuple(shape)}, expected (C, H, W), each at least 1; leave the batch axis out")
+    check_choice("coordinates", coordinates, COORDINATES)
+    theta = check_directions(directions).double()
+    axes = [torch.arange(size, dtype=torch.float64, device=theta.device) for size in shape]
+    c, y, x = (axis / max(len(axis) - 1, 1) for axis in axes) if coordinates == "unit" else axes
+    plane = theta[:, 1, None, None] * y[:, None] + theta[:, 2, None, None] * x
+    return (theta[:, 0, None] * c)[:, :, None, None] + plane[:, None]
+
+
+def bin_indices(projections: Tensor, bins: int) -> Tensor:
+    """Number, from 0 to ``bins`` - 1, of the equal-width bin that each projected point falls into.
+
+    Args:
+        projections: (K, ...); the range of each row, from its smallest to its largest value, is divided.
+        bins: number of bins g, at least 1. A point on an edge (within 1e-9 of a bin width) belongs to the upper bin,
+            the largest value to the last bin.
+
+    Returns:
+        Tensor of the shape of ``projections``, int64. A row without extent is all bin 0.
+
+    Raises:
+        ValueError: ``bins`` < 1.
+    """
+    return _bins(projections.double().flatten(1), bins).to(torch.int64).view_as(projections)
+
+
+@untraced
+def sliced_attention(features: Tensor, directions: Tensor, bins: int, *, coordinates: str = "index") -> Tensor:
+    """Attention vectors of a batch of maps: the mass of A^2 / ||A||^2 in equal-width bins of the projected grid.
+
+    Lines 1 to 7 of algorithm 1, in the paper's sense (the order of the projections is applied to the mass; the
+    published code does not, see ``variant`` of :func:`addlib.losses.multi_view_attention_loss`).
+
+    Args:
+        features: maps (B, C, H, W), floating point.
+        directions: (K, 3), unit rows, order (c, y, x). (1, 0, 0), (0, 1, 0) and (0, 0, 1) with as many bins as the
+            axis is long give the attention over channels, over dim 2 and over dim 3.
+        bins: number of bins g, at least 1. The paper takes half the number of channels.
+        coordinates: ``"index"`` or ``"unit"``, see :func:`project_grid`.
+
+    Returns:
+        (B, K, bins), float32 (float64 if ``features`` is), differentiable twice and more. Every view of a map sums to
+        1; of a map whose largest modulus is below 1e-12 it sums to less, and to 0 for a map of zeros. Scaling a map
+        changes nothing. Finite for every finite input, as is the gradient of a map in float32 or better.
+
+    Raises:
+        ValueError: ``features`` is not a floating-point map, directions are not unit rows (K, 3), ``bins`` < 1, or
+            ``coordinates`` is unknown.
+    """
+    check_map("features", features)
+    plan = plan_slices(features.shape[1:], directions, bins, coordinates, features.device)
+    if wants_gradient(features):
+        return plain_attention(features, plan.index, bins)
+    return attention_vectors(features.detach(), plan)[0]
+
+
+@untraced
+def sliced_wasserstein(
+    first: Tensor,
+    second: Tensor,
+    directions: Tensor,
+    *,
+    p: int = 1,
+    coordinates: str = "index",
+    reduction: str = "mean",
+) -> Tensor:
+    """Sliced p-Wasserstein distance between the mass distributions of two batches of maps, eq. 5 and 7, not binned.
+
+    The integral over directions is a mean over the given ones. Meant for study, not for training: time
+    O(K B N log N), memory that of one view of both maps in float64.
+
+    Args:
+        first, second: maps (B, C, H, W), floating point, of one shape; the mass is A^2 / ||A||^2.
+        directions: (K, 3), unit rows, order (c, y, x).
+        p: order, 1 or 2. The cost is the distance between projected points to the power p, in units of the
+            coordinates.
+        coordinates: ``"index"`` or ``"unit"``, see :func:`project_grid`.
+        reduction: ``"mean"`` gives (mean over views of W_p^p)^(1/p), (B,); ``"none"`` gives W_p^p of every view,
+            (B, K), to study how the mean converges.
+
+    Returns:
+        Tensor in float64, differentiable with respect to both maps (for p = 2 not where the distance is 0). A map of
+        zeros has no mass, and its distance no meaning, but it is finite.
+
+    Raises:
+        ValueError: maps differ in shape, p is not 1 or 2, or a name or a direction is not as described.
+    """
+    check_map("first", first)
+    check_map("second", second)
+    check_alike(first, second, "distances need one common grid")
+    check_choice("reduction", reduction, ("mean", "none"))
+    if p not in (1, 2):
+        raise ValueError(f"p is {p!r}, expected 1 or 2")
+    projections = project_grid(first.shape[1:], directions, coordinates=coordinates).to(first.device).flatten(1)
+    masses = [plain_mass(features.double()) for features in (first, second)]
+    costs = []
+    for view in projections:
+        positions, order = torch.sort(view, stable=True)
+        costs.append(wasserstein_1d(positions, masses[0][:, order], masses[1][:, order], p=p))
+    cost = torch.stack(costs, dim=1)
+    return cost if reduction == "none" else cost.mean(1) ** (1 / p)
+
+
+def wasserstein_1d(positions: Tensor, first: Tensor, second: Tensor, *, p: int = 1) -> Tensor:
+    """W_p^p between distributions on common sorted positions, eq. 5: of the quantile functions, for p = 1 of their areas.
+
+    Args:
+        positions: (N,), ascending.
+        first, second: masses (B, N) of equal sums.
+        p: order, at least 1.
+
+    Returns:
+        (B,), differentiable with respect to the masses.
+    """
+    if p == 1:
+        return ((first - second).cumsum(1)[:, :-1].abs() * positions.diff()).sum(1)
+    # The quantile functions are steps. Between neighbouring levels of the merged cumulative functions both are
+    # constant, and the cost is a sum over these steps.
+    levels_first, levels_second = first.cumsum(1), second.cumsum(1)
+    merged = torch.cat([levels_first, levels_second], dim=1).sort(dim=1).values
+    steps = torch.diff(merged, dim=1, prepend=merged.new_zeros(len(merged), 1))
+    quantiles = []
+    for levels in (levels_first, levels_second):
+        index = torch.searchsorted(levels.detach().contiguous(), merged.detach().contiguous())
+        quantiles.append(positions[index.clamp_(max=len(positions) - 1)])
+    return (steps * (quantiles[0] - quantiles[1]).abs() ** p).sum(1)
+
+
+def check_directions(directions: Tensor) -> Tensor:
+    """Directions without gradient, if they are unit rows (K, 3). Lengths are read on a CPU only: a GPU would wait."""
+    if not isinstance(directions, Tensor) or directions.ndim != 2 or directions.shape[1] != 3 or len(directions) < 1:
+        received = tuple(directions.shape) if isinstance(directions, Tensor) else type(directions).__name__
+        raise ValueError(f"directions are {received}, expected a tensor (K, 3); random_directions(K) draws them")
+    directions = directions.detach()
+    lengths = directions.double().norm(dim=1)
+    if not directions.is_floating_point() or (directions.is_cpu and not bool(((lengths - 1).abs() <= 1e-3).all())):
+        raise ValueError(
+            f"directions have lengths from {float(lengths.min()):.4g} to {float(lengths.max()):.4g} "
+            f"({directions.dtype}), expected floating-point unit rows; divide by directions.norm(dim=1, keepdim=True)"
+        )
+    return directions
+
+
+class SlicePlan(NamedTuple):
+    """Which element falls into which bin, for one grid and all views."""
+
+    index: Tensor  # (K, N), bin of element n in view k, int16 or int32
+    order: Tensor  # (K * N,), elements view by view and, within a view, bin by bin, int32
+    offsets: Tensor  # (K * bins,), where each bin starts in `order`, int32
+    bins: int  # of a view
+
+
+def plan_slices(
+    shape: Sequence[int], directions: Tensor, bins: int, coordinates: str, device: torch.device, raster: bool = False
+) -> SlicePlan:
+    """Bins of a grid (C, H, W) seen from directions (K, 3), and its elements in the order of their bins.
+
+    ``raster``: as in the published code. It sorts the projections to find how many of them lie below each edge, and
+    then cuts the mass in its raster (c, y, x) order at these counts, the element at the cut included: the direction
+    decides how much goes into a bin, but not which elements.
+    """
+    projections = project_grid(shape, check_directions(directions).to(device), coordinates=coordinates)
+    index = _bins(projections.flatten(1), bins)
+    views, elements = index.shape
+    order, starts = _sort(index, bins)
+    if raster:
+        cuts = (starts[:, 1:] + 1).clamp_(max=elements).contiguous()
+        along = torch.arange(elements, device=device).expand(views, -1).contiguous()
+        index = torch.searchsorted(cuts, along, right=True).to(index.dtype)
+        order, starts = _sort(index, bins)
+    starts = starts + torch.arange(views, device=device)[:, None] * elements
+    return SlicePlan(index, order.reshape(-1).int(), starts.reshape(-1).int(), bins)
+
+
+def attention_vectors(features: Tensor, plan: SlicePlan) -> tuple[Tensor, Tensor, Tensor]:
+    """Attention (B, K, bins) of a batch, and what its gradient needs: the peak (B,) of every map and its mass (B,)."""
+    batch, dtype = len(features), working_dtype(features)
+    attention = features.new_empty((batch, len(plan.index) * plan.bins), dtype=dtype)
+    peak = features.new_empty(batch, dtype=dtype)
+    for part in chunks(features):
+        peak[part] = features[part].abs().amax((1, 2, 3)).to(dtype).clamp_min_(SMALLEST_PEAK)
+        flat = features[part].to(dtype).flatten(1)
+        # Not contiguous(), which returns the caller's memory if one of the axes has length 1.
+        mass = flat.new_empty(flat.shape[::-1]).copy_(flat.t()).div_(peak[part]).square_()
+        attention[part] = functional.embedding_bag(plan.order, mass, plan.offsets, mode="sum").t()
+    attention = attention.view(batch, len(plan.index), plan.bins)
+    total = attention[:, 0].sum(1, dtype=torch.float64).to(dtype)
+    # Every map whose peak is not below the smallest has a mass of at least 1 in units of its peak.
+    attention /= total.clamp(min=1)[:, None, None]
+    return attention, peak, total
+
+
+def attention_gradient(
+    features: Tensor, index: Tensor, slopes: Tensor, attention: Tensor, peak: Tensor, total: Tensor, upstream: Tensor
+) -> Tensor:
+    """Gradient with respect to the map of sum(slopes * attention) times the scalar ``upstream``.
+
+    With p = m / M, m = (A / s)^2, M = max(sum of m, 1), s the peak and q(n) the sum over views of the slopes of the
+    bins that hold element n: dA = 2 A / (s^2 M) (q - sum of p q), the last term only where M is the sum of m.
+    """
+    dtype, limit = working_dtype(features), torch.finfo(features.dtype).max
+    half = limit < torch.finfo(dtype).max
+    scale = 2 / (peak * total.clamp(min=1))
+    if not half:
+        scale = scale * upstream
+    mean = (slopes * attention).sum((1, 2), dtype=torch.float64).to(dtype) * (total >= 1)
+    rows = slopes.flatten(1)
+    views = torch.arange(len(index), dtype=torch.int32, device=index.device)
+    per_element = torch.add(index, views[:, None] * slopes.shape[2]).t().contiguous()  # (N, K), through all views
+    gradient = torch.empty_like(features)
+    for part in chunks(features):
+        # The batch is the last axis, so that a number for each sample is a row.
+        spread = functional.embedding_bag(per_element, rows[part].t().contiguous(), mode="sum")
+        spread.sub_(mean[part]).mul_(scale[part])
+        chunk = features[part].to(dtype).flatten(1)
+        result = torch.empty_like(chunk).copy_(spread.t()).mul_(chunk).div_(peak[part, None])
+        if half:  # the scale of the loss after saturating, so that GradScaler still sees it overflow
+            result.clamp_(-limit, limit).mul_(upstream)
+        gradient[part] = result.to(gradient.dtype).view_as(features[part])
+    return gradient
+
+
+def _bins(projections: Tensor, bins: int) -> Tensor:
+    """Bin of every projection (K, N), as int16 if the number of bins allows, else int32."""
+    if bins < 1:
+        raise ValueError(f"bins is {bins}, expected at least 1; the paper takes half the number of channels")
+    low, high = projections.amin(1, keepdim=True), projections.amax(1, keepdim=True)
+    extent = high - low
+    per_unit = torch.where(extent > 0, bins / extent, 0)
+    position = torch.sub(projections, low).mul_(per_unit).add_(EDGE_TOLERANCE)
+    return position.to(torch.int16 if bins < 2**15 else torch.int32).clamp_(max=bins - 1)
+
+
+def _sort(index: Tensor, bins: int) -> tuple[Tensor, Tensor]:
+    """Elements of every view in the order of their bins, (K, N), and where each bin starts, (K, bins)."""
+    if index.is_cpu:  # NumPy's stable sort of small integers is a counting sort, five times as fast as torch's
+        order = torch.from_numpy(np.argsort(index.numpy(), axis=1, kind="stable"))
+    else:
+        order = torch.argsort(index, dim=1, stable=True)
+    edges = torch.arange(bins, device=index.device, dtype=index.dtype).expand(len(index), -1).contiguous()
+    return order, torch.searchsorted(index.gather(1, order), edges)

@@ -1,0 +1,200 @@
+"""``fit_detector`` and ``fit_student``: from a folder of crops to a trained detector and its row of results."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import nn
+
+from addlib import metrics, provenance
+from addlib.detectors import create_detector, detector_options
+from addlib.faceforensics.manifest import data_hash
+from addlib.faceforensics.pairs import FacePairs
+from addlib.files import locked
+from addlib.results import Run
+
+from . import store
+from .distillers import changed_settings, create_distiller, distiller_defaults
+from .hardware import Hardware, load_pairs, step_fits
+from .prediction import evaluate, frozen_copy, predict
+from .recipe import Recipe
+from .store import Trained
+
+PACKAGES = ("torch", "torchvision", "lightning", "timm")
+
+
+def fit_detector(crops, manipulation: str, quality: str, *, detector: str = "resnet50", **options) -> Trained:
+    """Train a detector on one manipulation and quality; the teacher, if quality is "raw".
+
+    Args:
+        crops: a folder that ``addlib prepare`` wrote.
+        manipulation: such as "NeuralTextures".
+        quality: "raw", "c23" or "c40".
+        detector: name for ``addlib.detectors.create_detector``.
+        options: of :func:`fit_student`, as far as they do not concern teacher and distiller.
+
+    Returns:
+        A Trained; ``detector, row = fit_detector(...)`` works as well.
+    """
+    return fit_student(crops, manipulation, quality, teacher=None, distiller="none", detector=detector, **options)
+
+
+def fit_student(
+    crops, manipulation: str, quality: str, *, teacher, distiller: str = "add", settings: dict | None = None,
+    detector: str | None = None, recipe: str | Recipe = "paper", changes: dict | None = None, seed: int = 0, start="noise",
+    folder=None, retrain: bool = False, accelerator: str = "auto", devices=1, nodes: int = 1, precision: str = "auto",
+    compile: bool = False, progress: bool | None = None,
+) -> Trained:  # fmt: skip
+    """Train a student on crops of one quality under a frozen teacher, who sees the same crops raw.
+
+    Args:
+        crops, manipulation, quality: as :func:`fit_detector`.
+        teacher: a Trained or a detector, left as it is; None only without distiller and without start "teacher".
+        distiller: one of ``training.DISTILLERS``.
+        settings: of the distiller, what differs from its defaults, such as {"beta": 4.0, "coordinates": "unit"}. Defaults of
+            the loss that a backbone changes (``loss_defaults``) stand below them.
+        detector: name of the student; the teacher's if None.
+        recipe: name or Recipe; changes: settings of it to change, such as {"epochs": 2}.
+        seed: of initial weights, order, mirroring, views and pairs.
+        start: of the student: "noise", "teacher" (the weights of its teacher), "imagenet", or a path of weights.
+        folder: where trainings are kept. One with the same settings, crops, code, versions and hardware is loaded instead of
+            trained again, and an interrupted one goes on after its last whole epoch. None keeps nothing.
+        retrain: train even if there is a kept one.
+        accelerator: "auto", "gpu" or "cpu".
+        devices, nodes: as Lightning's Trainer; several devices train in parallel, each on its share of a batch.
+        precision: a name of Lightning's, or "auto", see ``training.autocast``.
+        compile: torch.compile of the student.
+        progress: show a bar; None shows it to people: in a terminal, or in a notebook that nobody runs headlessly.
+
+    Returns:
+        A Trained with the weights of the best validation accuracy. Scores that are not defined are NaN in its row.
+
+    Raises:
+        ValueError: settings that do not exist or do not fit, or training crops of one class.
+        FloatingPointError: the loss is not finite.
+    """
+    recipe = Recipe.named(recipe, **(changes or {}))
+    guide = teacher.detector if isinstance(teacher, Trained) else teacher
+    if (guide is None) != (distiller == "none" and start != "teacher"):
+        raise ValueError(
+            f"teacher is {type(guide).__name__}, distiller {distiller!r} and start {str(start)!r}; give a teacher for a "
+            "distiller or for start 'teacher', and only then"
+        )
+    detector = detector or getattr(guide, "name", None)
+    if detector is None:
+        raise ValueError("which detector? give its name, or a teacher that has one")
+    hardware = Hardware.choose(accelerator, devices, nodes, precision)
+    places = [(crops, manipulation, quality, split) for split in ("train", "val", "test")]
+    size = _check_pairs(FacePairs(*places[0]), recipe)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        weights = None if start in ("noise", "teacher") else start
+        # F3-Net is built for one size.
+        student = create_detector(
+            detector, weights=weights, **({"size": size} if "size" in detector_options(detector) else {})
+        )
+        loss, settings = _distiller(distiller, student, guide, size, settings or {})
+    if start == "teacher":
+        if guide.name != detector:
+            raise ValueError(f"start is 'teacher', a {guide.name}, and the student is a {detector}; give both one backbone")
+        student.load_state_dict(guide.state_dict())
+    run = Run(
+        manipulation, quality, detector, distiller, recipe.name, recipe.changes, seed, str(start), settings
+    )
+    data, versions = data_hash(crops), {name: version(name) for name in PACKAGES}
+    key = run.key(data)
+    made_with = provenance.digest(
+        {
+            "code": [provenance.code_hash("addlib.training"), *store.foreign_code(student, loss)],
+            "versions": versions,
+            "hardware": hardware.decides(),
+            "compile": compile,
+            "start": store.weights_hash(student),
+            "teacher": None if guide is None else store.weights_hash(guide),
+        }
+    )
+    with contextlib.ExitStack() as stack:
+        if folder is None:
+            work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="addlib-")))
+        else:
+            work = Path(folder) / f"{manipulation}-{quality}-{detector}-{distiller}-{seed}-{key}"
+            # Two processes that want the same teacher: the second waits, then loads. The processes of one parallel
+            # training are one: the first of them holds the lock.
+            if hardware.is_first():
+                stack.enter_context(locked(work.with_name(f"{work.name}.lock")))
+            if not retrain and (known := store.load(work, student, made_with)) is not None:
+                return known
+            if hardware.is_first():
+                store.begin(work, made_with, anew=retrain)
+        began = time.perf_counter()
+        frozen = None if loss is None else frozen_copy(guide, hardware.precision)
+        from .engine import run_trainer
+        from .task import TrainingTask  # Lightning takes seconds to import
+
+        task = TrainingTask(student, recipe, teacher=frozen, distiller=loss, seed=seed)
+        sides = ("compressed",) if loss is None else ("raw", "compressed")
+        home = hardware.home
+        train, val, test = (load_pairs(*place, device=home, sides=sides[-1:] if i else sides) for i, place in enumerate(places))
+        if train.device is not None and train.device.type == "cuda" and not step_fits(task, train, hardware.precision):
+            train, val, test = (load_pairs(*place, device="cpu", sides=sides) for place in places)
+        best, step, steps = run_trainer(task, train, val, work, hardware, compile, progress)
+        seconds = time.perf_counter() - began
+        student.load_state_dict(best)
+        student.to(hardware.kind).eval()
+        answers = {
+            split: predict(student, pairs, recipe, precision=hardware.precision)
+            for split, pairs in (("val", val), ("test", test))
+        }
+        student.cpu()
+        seen = metrics.scores(answers["val"].probabilities, answers["val"].labels)
+        row = {"key": key} | run.parameters | {"val_accuracy": seen.accuracy, "val_auc": seen.auc}
+        row |= evaluate(answers["test"])
+        row |= {"images": len(test), "videos": len(set(test.videos)), "left_out": len(test.left_out)}
+        row |= {"best_step": step, "steps": steps, "seconds": round(seconds, 1)}
+        row |= {"made_with": made_with, "precision": hardware.precision, "device": provenance.device(hardware.kind)}
+        origin = provenance.record(Path(__file__).resolve().parents[2], hardware.kind)
+        row |= {"commit": origin["commit"], "date": origin["date"], "data": data, "versions": versions}
+        trained = Trained(
+            student,
+            {name: round(value, 6) if isinstance(value, float) else value for name, value in row.items()},
+            store.read_history(work),
+            pd.concat([store.table_of(*item) for item in answers.items()], ignore_index=True),
+            None if folder is None else work,
+        )
+        if folder is not None and hardware.is_first():
+            names = ("manipulation", "quality", "distiller", "recipe", "changes", "seed", "start", "data", "commit")
+            store.save(trained, {name: trained.row[name] for name in names} | {"shift": recipe.shift})
+        return trained
+
+
+def _check_pairs(train: FacePairs, recipe: Recipe) -> int:
+    """Pixels along an edge of what the networks see. Raises ValueError for training pairs that teach nothing."""
+    if recipe.shift >= train.size:
+        raise ValueError(f"shift is {recipe.shift} and crops have {train.size} pixels; choose a smaller shift")
+    if len(classes := set(train.labels.tolist())) < 2:
+        raise ValueError(
+            f"all {len(train)} training pairs are {'fake' if 1 in classes else 'real'}; expected both. {len(train.left_out)} "
+            f"videos were left out: {train.left_out[:3]}; see the manifest of {train.out}"
+        )
+    return train.size - recipe.shift
+
+
+def _distiller(name, student: nn.Module, teacher: nn.Module | None, size: int, settings: dict):
+    """The distiller, fitted to what both networks give back for crops of this size; and its settings that are no defaults."""
+    defaults = getattr(student, "loss_defaults", {})
+    defaults = {key: value for key, value in defaults.items() if key in distiller_defaults(name)}
+    answers, crops = [], torch.zeros(2, 3, size, size)
+    for network in (student, teacher) if name != "none" else ():
+        modes = [(module, module.training) for module in network.modules()]
+        with torch.no_grad():
+            answers.append(network.eval()(crops.to(next(network.parameters()).device)))
+        for module, mode in modes:
+            module.training = mode
+    loss = create_distiller(name, *(answers or (None, None)), **defaults | settings)
+    return loss, changed_settings(name, settings, defaults)

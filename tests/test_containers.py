@@ -1,0 +1,198 @@
+"""Video files as users have them: what the container says about the pixels counts, and what is not read is said."""
+
+import itertools
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from addlib import video
+from addlib.video import VideoError, pictures, read_frames, timeline
+
+SOME = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
+
+
+def film(path, frames, codec="libx264", form=None, pixels="yuv420p", options=None, matrix=None, cover=False, **context):
+    """Write frames with PyAV alone; context: attributes of the encoder, such as its colour matrix."""
+    with av.open(str(path), "w", format=form) as container:
+        if cover:
+            attached = container.add_stream("mjpeg", rate=1)
+            attached.width, attached.height, attached.pix_fmt = 96, 96, "yuvj420p"
+            attached.disposition = av.stream.Disposition.attached_pic
+        stream = container.add_stream(codec, rate=25)
+        first = frames[0] if isinstance(frames[0], av.VideoFrame) else av.VideoFrame.from_ndarray(frames[0])
+        stream.height, stream.width = first.height, first.width
+        stream.pix_fmt, stream.options = pixels, options or {}
+        stream.set_display_matrix(matrix)
+        for name, value in context.items():
+            setattr(stream.codec_context, name, value)
+        if cover:
+            picture = av.VideoFrame.from_ndarray(np.full((96, 96, 3), 200, np.uint8)).reformat(format="yuvj420p")
+            container.mux(attached.encode(picture))
+            container.mux(attached.encode(None))
+        for number, frame in enumerate(frames):
+            if isinstance(frame, np.ndarray):
+                frame = av.VideoFrame.from_ndarray(frame)
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def shown(pixels, a, b, c, d):
+    """Where the container's matrix puts each pixel (ISO 14496-12: x' = a x + c y, y' = b x + d y), one by one."""
+    height, width = pixels.shape[:2]
+    to = {(y, x): (b * x + d * y, a * x + c * y) for y, x in itertools.product(range(height), range(width))}
+    top, left = (min(place[axis] for place in to.values()) for axis in (0, 1))
+    result = np.zeros((width, height, 3) if a == 0 else pixels.shape, np.uint8)
+    for (y, x), (row, column) in to.items():
+        result[row - top, column - left] = pixels[y, x]
+    return result
+
+
+@pytest.mark.parametrize(
+    "turn", [t for t in itertools.product((-1, 0, 1), repeat=4) if abs(t[0]) == abs(t[3]) != abs(t[1]) == abs(t[2])]
+)
+def test_orientation(tmp_path, turn):
+    a, b, c, d = (65536 * part for part in turn)
+    path = film(tmp_path / "a.mp4", [SOME] * 3, "libx264rgb", pixels="rgb24", options={"crf": "0"}, matrix=[a, b, 0, c, d, 0, 0, 0, 1 << 30])  # fmt: skip
+    expected = shown(SOME, *turn)
+    when = timeline(path)
+    assert when.size == expected.shape[:2]
+    for frame in [*read_frames(path), *(picture.rgb() for _, picture in pictures(path, when, {0, 2}))]:
+        np.testing.assert_array_equal(frame, expected)
+    _, picture = next(pictures(path, when, {1}))
+    assert picture.thumbnail(16).shape == ((16, 11) if a == 0 else (11, 16)) and picture.size == when.size
+
+
+@pytest.mark.parametrize(("ratio", "size"), [("2", (48, 128)), ("1/2", (96, 64)), ("16/15", (48, 68)), ("4319/4320", (48, 64))])
+def test_pixels_that_are_not_square(tmp_path, ratio, size):
+    frames = [np.full((48, 64, 3), 90, np.uint8)] * 2
+    path = film(tmp_path / "a.mp4", frames, sample_aspect_ratio=Fraction(ratio))
+    assert timeline(path).size == size and [frame.shape[:2] for frame in read_frames(path)] == [size] * 2
+
+
+def test_turned_pixels_that_are_not_square(tmp_path):
+    path = film(tmp_path / "a.mp4", [SOME] * 2, sample_aspect_ratio=Fraction(2), matrix=[0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30])
+    assert timeline(path).size == next(read_frames(path)).shape[:2] == (96, 32)
+
+
+def test_shown_size_counts_for_the_limit(tmp_path, monkeypatch):
+    path = film(tmp_path / "a.mp4", [SOME] * 2, sample_aspect_ratio=Fraction(4))
+    monkeypatch.setattr(video, "MAX_PIXELS", 3 * SOME.size // 3)
+    with pytest.raises(VideoError, match="192×32 pixels"):
+        timeline(path)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov"])
+def test_a_cover_picture_is_not_the_film(tmp_path, name):
+    path = film(tmp_path / name, [SOME] * 3, cover=True)
+    assert timeline(path).count == 3 and [frame.shape for frame in read_frames(path)] == [SOME.shape] * 3
+
+
+def test_nothing_but_a_cover_picture(tmp_path):
+    with av.open(str(tmp_path / "a.m4a"), "w", format="mp4") as container:
+        sound = container.add_stream("aac", rate=16000)
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 96, 96, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        picture = av.VideoFrame.from_ndarray(np.full((96, 96, 3), 200, np.uint8)).reformat(format="yuvj420p")
+        container.mux([*sound.encode(frame), *sound.encode(None), *cover.encode(picture), *cover.encode(None)])
+    with pytest.raises(VideoError, match="no video stream but a cover picture"):
+        timeline(tmp_path / "a.m4a")
+
+
+def test_the_default_of_several_films_is_read(tmp_path):
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        streams = [container.add_stream("libx264", rate=25) for _ in range(2)]
+        for stream, side in zip(streams, (64, 32), strict=True):
+            stream.width = stream.height = side
+            stream.pix_fmt = "yuv420p"
+        streams[1].disposition, streams[0].disposition = av.stream.Disposition.default, 0
+        for stream in streams:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((stream.height, stream.width, 3), 9, np.uint8))))
+        for stream in streams:
+            container.mux(stream.encode(None))
+    assert timeline(tmp_path / "a.mkv").size == next(read_frames(tmp_path / "a.mkv")).shape[:2] == (32, 32)
+
+
+FLAT = np.array([[200, 60, 40], [30, 180, 220]], np.uint8)
+WEIGHTS = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 9: (0.2627, 0.0593)}  # of red and blue: BT.709, BT.601, BT.2020
+
+
+def yuv(matrix, full):
+    """A frame of 4:4:4 planes with the two colours of FLAT, computed as the recommendations define them."""
+    red, blue = WEIGHTS[matrix]
+    r, g, b = FLAT.astype(float).T / 255
+    luma = red * r + (1 - red - blue) * g + blue * b
+    chroma = (b - luma) / (2 - 2 * blue), (r - luma) / (2 - 2 * red)
+    planes = [255 * luma, *(128 + 255 * c for c in chroma)] if full else [16 + 219 * luma, *(128 + 224 * c for c in chroma)]
+    planes = [np.repeat(np.round(p).astype(np.uint8), 32)[:, None].repeat(64, 1) for p in planes]
+    return av.VideoFrame.from_ndarray(np.stack(planes), format="yuv444p")
+
+
+@pytest.mark.parametrize(("matrix", "full"), [(1, False), (1, True), (5, False), (5, True), (9, False), (2, False), (2, True)])
+def test_colour_matrix_and_range_are_those_of_the_stream(tmp_path, matrix, full):
+    frame = yuv(5 if matrix == 2 else matrix, full)  # 2: the file does not say; BT.601 then
+    frame.colorspace, frame.color_range = matrix, 2 if full else 1
+    path = film(
+        tmp_path / "a.mp4", [frame] * 2, pixels="yuv444p", options={"crf": "1"}, colorspace=matrix, color_range=2 if full else 1
+    )
+    back = next(read_frames(path))
+    np.testing.assert_allclose(back[[10, 50], 30], FLAT, atol=4)
+
+
+def test_a_reserved_colour_matrix_counts_as_none_and_an_unknown_one_is_refused(tmp_path):
+    frame = yuv(5, False)
+    for matrix in (3, 8):
+        path = film(tmp_path / f"{matrix}.mp4", [frame], pixels="yuv444p", options={"crf": "1", "x264-params": f"colormatrix={'YCgCo' if matrix == 8 else 'undef'}"}, colorspace=matrix)  # fmt: skip
+        if matrix == 3:
+            np.testing.assert_allclose(next(read_frames(path))[[10, 50], 30], FLAT, atol=4)
+        else:
+            with pytest.raises(VideoError, match="colours of kind 8 .*ffmpeg -i"):
+                next(read_frames(path))
+
+
+KINDS = [
+    ("a.avi", None, "libx264", {}), ("b.avi", None, "mpeg4", {"bf": "2"}), ("a.h264", "h264", "libx264", {}),
+    ("a.hevc", "hevc", "libx265", {"x265-params": "log-level=none"}), ("a.ts", "mpegts", "libx264", {}), ("a.flv", None, "libx264", {}),
+    ("a.mpg", "mpeg", "mpeg2video", {"bf": "2"}), ("a.m2v", "mpeg2video", "mpeg2video", {"bf": "2"}), ("a.webm", None, "libvpx-vp9", {}),
+    ("a.ogv", "ogg", "libvpx", {}), ("a.ivf", None, "libvpx-vp9", {}), ("a.m4v", "m4v", "mpeg4", {"bf": "2"}), ("a.MKV", "matroska", "libx264", {}),
+    ("a.wmv", "asf", "wmv2", {}), ("a.mxf", None, "mpeg2video", {}), ("a.nut", None, "libx264", {}), ("a.gif", "gif", "gif", {}),
+    ("a.apng", "apng", "apng", {}), ("a.y4m", "yuv4mpegpipe", "rawvideo", {}), ("a.mjpeg", "mjpeg", "mjpeg", {}),
+]  # fmt: skip
+PIXELS = {"gif": "rgb8", "apng": "rgb24", "mjpeg": "yuvj420p"}
+
+
+@pytest.mark.parametrize(("name", "form", "codec", "options"), KINDS, ids=[kind[0] + " " + kind[2] for kind in KINDS])
+def test_containers_and_frames_without_time_stamps(tmp_path, name, form, codec, options):
+    try:
+        av.Codec(codec, "w")
+    except ValueError:
+        pytest.skip(f"no encoder {codec}")
+    frames = [np.full((64, 64, 3), 20 + 10 * number, np.uint8) for number in range(20)]
+    path = film(tmp_path / name, frames, codec, form, PIXELS.get(codec, "yuv420p"), options)
+    back = list(read_frames(path))
+    # GIF has 3 bits of green, so neighbours may look alike.
+    means = [frame.mean() for frame in back]
+    assert len(back) == 20 and means == sorted(means) and means[-1] - means[0] > 150
+    when = timeline(path)
+    assert when.count == 20
+    assert (when.stamps is None) == (name in ("a.h264", "a.hevc", "a.avi", "a.mxf"))
+    for number, picture in pictures(path, when, {3, 4, 17}):
+        np.testing.assert_array_equal(picture.rgb(), back[number])
+
+
+def test_a_container_that_is_not_read_is_said_with_the_remedy(tmp_path):
+    path = film(tmp_path / "a.swf", [SOME] * 2, "flv1", "swf")
+    for read in (timeline, lambda path: list(read_frames(path))):
+        with pytest.raises(VideoError, match="no kind of video that is read here .*ffmpeg -i"):
+            read(path)
+
+
+def test_a_folder_and_a_codec_that_cannot_be_read(tmp_path):
+    with pytest.raises(FileNotFoundError, match="which is a folder"):
+        video.timeline(tmp_path)
