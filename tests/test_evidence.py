@@ -154,3 +154,25 @@ def test_compression_takes_most_of_the_high_frequencies_and_most_from_the_others
     assert (np.diff(relative) > 0).all() and relative[-1] > 0.7
     high = spectra.frequency_radius(*raw.shape[1:]) >= 0.25
     assert lost[high].sum() < 0.5 * lost.sum()
+
+
+def test_sliced_distance_is_a_metric():
+    """Of the distributions that maps stand for, over the same directions."""
+    from addlib.losses import random_directions, sliced_wasserstein
+
+    maps = torch.randn(6, 3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    directions = random_directions(40, generator=torch.Generator().manual_seed(1)).double()
+    for p in (1, 2):
+        d = torch.stack([sliced_wasserstein(one.expand_as(maps), maps, directions, p=p) for one in maps])
+        torch.testing.assert_close(d, d.T)
+        assert d.diagonal().abs().max() < 1e-9 and d[~torch.eye(6, dtype=torch.bool)].min() > 1e-3
+        assert (d[:, None] <= d[:, :, None] + d[None] + 1e-12).all(), "triangle inequality"
+
+
+def test_every_view_of_a_map_has_mass_one():
+    from addlib.losses import random_directions, sliced_attention
+
+    maps = torch.randn(4, 6, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    views = sliced_attention(maps, random_directions(7, generator=torch.Generator().manual_seed(1)).double(), 4)
+    assert views.min() >= 0 and views.shape == (4, 7, 4)
+    torch.testing.assert_close(views.sum(-1), torch.ones(4, 7, dtype=torch.float64))
