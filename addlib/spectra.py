@@ -26,24 +26,17 @@ def power_spectrum(images: np.ndarray, *, window: bool = True) -> np.ndarray:
     weight = np.ones((height, width))
     if window:
         images = images - images.mean((-2, -1), keepdims=True)
-        weight = np.hanning(height + 2)[1:-1, None] * np.hanning(width + 2)[None, 1:-1]
+        weight = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1])
     return np.abs(np.fft.fft2(images * weight)) ** 2 / (weight**2).sum()
 
 
 def frequency_radius(height: int, width: int) -> np.ndarray:
     """Distance of each DFT coefficient from zero frequency in cycles per pixel; (height, width), at most √½."""
-    return np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :])
+    return np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
 
 
 def radial_profile(power: np.ndarray, edges: Sequence[float]) -> np.ndarray:
-    """Mean of a spectrum over rings.
-
-    Args:
-        power: (…, H, W), zero frequency at [0, 0].
-        edges: increasing, in cycles per pixel; ring i is edges[i] ≤ f < edges[i + 1].
-
-    Returns:
-        (…, len(edges) - 1).
+    """Mean of spectra (…, H, W) over rings edges[i] ≤ f < edges[i + 1], in cycles per pixel; (…, len(edges) - 1).
 
     Raises:
         ValueError: edges do not increase, or a ring holds no coefficient.
@@ -51,16 +44,12 @@ def radial_profile(power: np.ndarray, edges: Sequence[float]) -> np.ndarray:
     power, edges = np.asarray(power), np.asarray(edges, float)
     if edges.ndim != 1 or len(edges) < 2 or (np.diff(edges) <= 0).any():
         raise ValueError(f"edges are {edges}; expected two or more increasing frequencies in cycles per pixel")
-    ring = np.digitize(frequency_radius(*power.shape[-2:]), edges).ravel() - 1
-    inside = (ring >= 0) & (ring < len(edges) - 1)
-    counts = np.bincount(ring[inside], minlength=len(edges) - 1)
-    if (counts == 0).any():
-        empty = int(np.argmin(counts))
-        ring, shape = f"from {edges[empty]:g} to {edges[empty + 1]:g}", f"{power.shape[-2]}×{power.shape[-1]}"
-        raise ValueError(f"no coefficient of a {shape} spectrum lies {ring}; take wider rings")
-    flat = power.reshape(-1, ring.size)[:, inside]
-    sums = np.stack([np.bincount(ring[inside], row, len(edges) - 1) for row in flat])
-    return (sums / counts).reshape(*power.shape[:-2], len(edges) - 1)
+    radius = frequency_radius(*power.shape[-2:])
+    rings = [(low <= radius) & (radius < high) for low, high in zip(edges, edges[1:], strict=False)]
+    if empty := [index for index, ring in enumerate(rings) if not ring.any()]:
+        low, high = edges[empty[0] : empty[0] + 2]
+        raise ValueError(f"no coefficient of a {power.shape[-2:]} spectrum lies from {low:g} to {high:g}; take wider rings")
+    return np.stack([power[..., ring].mean(-1) for ring in rings], -1)
 
 
 def retained(reference: np.ndarray, received: np.ndarray, edges: Sequence[float]) -> np.ndarray:
@@ -83,8 +72,6 @@ def retained(reference: np.ndarray, received: np.ndarray, edges: Sequence[float]
         raise ValueError(f"reference is {reference.shape}, received {received.shape}; expected the same frames twice")
     # Polarisation: Re(R·conj(S)) = (|R + S|² - |R - S|²) / 4, so that the one function above serves.
     cross = (power_spectrum(received + reference) - power_spectrum(received - reference)) / 4
-    both = np.stack(
-        [cross.reshape(-1, *cross.shape[-2:]).sum(0), power_spectrum(reference).reshape(-1, *cross.shape[-2:]).sum(0)]
-    )
-    kept, whole = radial_profile(both, edges)
+    summed = (part.reshape(-1, *part.shape[-2:]).sum(0) for part in (cross, power_spectrum(reference)))
+    kept, whole = radial_profile(np.stack(list(summed)), edges)
     return kept / whole

@@ -20,7 +20,7 @@ def measure(item):
     """Rows (manipulation, quality, kbit/s, mean squared error, face found) of one video; the last two of its first frame."""
     first = {quality: next(video.read_frames(path)) for quality, path in item.files.items()}
     rate = {
-        quality: 8 * codecs.payload(path) / 1000 * 25 / video.timeline(path).count
+        quality: 8 * codecs.payload(path) / 1000 * 25 / video.VideoClip(path).total
         for quality, path in item.files.items()
     }
     error = {quality: np.mean((frame.astype(float) - first["raw"]) ** 2) for quality, frame in first.items()}
