@@ -45,7 +45,9 @@ def _output(context, option, file):
     """A file to write, refused now and not after the work."""
     endings = (".csv",) if option.name == "csv" else (".png", ".svg", ".pdf")
     if file and not (Path(file).parent.is_dir() and file.lower().endswith(endings)):
-        raise click.BadParameter(f"{file}: expected a file that ends in {' or '.join(endings)}, in a folder that exists")
+        raise click.BadParameter(
+            f"expected a file ending in {' or '.join(endings)}, in a folder that exists, not {file}"
+        )
     return file
 
 
@@ -154,7 +156,7 @@ def predict(clips, weights, threshold, csv, plot, **options) -> int:
     if options["shift"] is None and (shift := judge.shift_of(about)) is not None:
         options["shift"] = shift
     elif options["shift"] is None:
-        print(f"The pixels that training took off the crops are not known (recipe {about.get('recipe')}): 0, or --shift.")
+        print(f"What training took off the crops is not known (recipe {about.get('recipe')}): no pixels, or --shift.")
     found = {}
     for clip in clips:
         try:

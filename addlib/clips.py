@@ -71,26 +71,25 @@ def read_picture(file: Path) -> np.ndarray:
     try:
         with Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > video.MAX_PIXELS:
-                raise VideoError(f"{file} announces {image.width}×{image.height} pixels; {video.MAX_PIXELS} are read")
+                raise ValueError(f"{image.width}×{image.height} pixels are more than {video.MAX_PIXELS}")
             # In a camera's MPO the first is the picture, the others are previews.
-            if image.format != "MPO" and (count := getattr(image, "n_frames", 1)) > 1:
-                raise VideoError(f"{file} holds {count} pictures; save each as a file of its own, 0000.png, 0001.png, …")
+            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+                raise ValueError(f"it holds {image.n_frames} pictures")
             if image.mode in ("I", "F"):
-                raise VideoError(f"{file} holds numbers of mode {image.mode}, no colours; save it as an 8-bit PNG")
+                raise ValueError(f"it holds numbers of mode {image.mode}, no colours")
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith("I;16"):
                 return np.stack([np.asarray(image) >> 8] * 3, -1).astype(np.uint8)
             return np.array(image.convert("RGB"))
-    except VideoError:
-        raise
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise VideoError(f"{file} ({file.stat().st_size} bytes) cannot be decoded: {error}; save it again") from error
+        raise VideoError(
+            f"{file} cannot be decoded: {error}; save it anew as an 8-bit PNG, alone in its file"
+        ) from error
 
 
 def _numbered(folder, any_names):
     """{frame number: file} of a folder of pictures."""
-    files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in PICTURES + UNREAD and file.is_file()]
-    files = [file for file in files if not file.name.startswith(".")]
+    files = [file for file in sorted(folder.glob("[!.]*")) if file.suffix.lower() in PICTURES + UNREAD]
     if not files:
         raise VideoError(f"{folder} holds no pictures; expected 0000.png, 0001.png, …; name video files themselves")
     odd = [file.name for file in files if not file.stem.isdecimal()]
@@ -98,10 +97,9 @@ def _numbered(folder, any_names):
         return dict(enumerate(sorted(files, key=lambda file: [int(n) for n in re.findall(r"\d+", file.stem)])))
     if odd:
         raise VideoError(f"{folder} holds {odd[0]}; expected pictures named by frame number, such as 0000.png")
-    found = {}
-    for file in files:
-        if found.setdefault(int(file.stem), file) != file:
-            raise VideoError(f"{folder} holds frame {int(file.stem)} twice: {found[int(file.stem)].name}, {file.name}")
+    found = {int(file.stem): file for file in files}
+    if twice := set(files) - set(found.values()):
+        raise VideoError(f"{folder} holds frame {int(min(twice).stem)} twice, also as {min(twice).name}; remove one")
     return found
 
 

@@ -93,14 +93,12 @@ def recode(
     Codecs halve the resolution of colour, so an odd side is continued by a pixel, and cut again in the end.
 
     Args:
-        frames: (H, W, 3) uint8 RGB arrays of one size, taken one by one: a long video need not fit into the memory.
+        frames: (H, W, 3) uint8 RGB of one size, taken one by one: a long video need not fit into the memory.
         condition: see the top of this module.
-        fps: frames a second.
         wanted: numbers of the frames to return, from 0; None: all.
 
     Raises:
-        ValueError: the condition does not exist or cannot be made here; there are no frames, or they are not of one size or
-            not taken by the encoder; fewer or more frames come back.
+        ValueError: the condition cannot be made here, the frames cannot be encoded, or not as many come back.
     """
     steps = parse(condition)
     for reason in missing([condition]).values():
@@ -127,10 +125,7 @@ def recode(
 
 
 def payload(path: str | Path) -> int:
-    """Bytes of the coded pictures in a video file, without the container and what the encoder says about itself.
-
-    For a clip of a few frames at a high factor these are more than the pictures. Raises VideoError as ``read_frames``.
-    """
+    """Bytes of the coded pictures in a video file, without the container and what the encoder says about itself."""
     with video.opened(path) as (container, stream):
         packets = container.demux(stream)
         if types := REMARKS.get(stream.codec_context.name):

@@ -31,14 +31,13 @@ class Judgement(NamedTuple):
 
     def verdict(self, threshold: float = 0.5) -> str:
         """One line: fake or real, by which threshold and how many faces, and what was left out."""
-        answer = "not judged: no frontal face was found"
-        if self.faces:
-            answer = f"{'fake' if self.probability > threshold else 'real'}, probability of fake {self.probability:.3f}"
-            answer += f" (threshold {threshold:g})"
-        answer += f", a face in {self.faces} of {len(self.frames)} frames"
-        if several := int((self.frames["people"] > 1).sum()):
-            answer += f"; more than one person in {several} of them, the largest face judged"
-        return answer
+        answer = "fake" if self.probability > threshold else "real"
+        answer = f"{answer}, probability of fake {self.probability:.3f} (threshold {threshold:g})"
+        if not self.faces:
+            answer = "not judged: no frontal face was found"
+        several = int((self.frames["people"] > 1).sum())
+        more = f"; more than one person in {several} of them, the largest face judged" if several else ""
+        return f"{answer}, a face in {self.faces} of {len(self.frames)} frames{more}"
 
 
 def judge(
@@ -51,16 +50,12 @@ def judge(
     kind of people. It is no evidence about a video of unknown origin (chapter 14).
 
     Args:
-        clip: video file, picture, or folder of pictures.
+        clip: video file, picture, or folder of pictures. Raises as ``open_clip``.
         detector: of ``create_detector``, two classes, on any device.
         frames: how many to look at, fewer if the clip is shorter.
         shift: pixels that training took off the crops' sides (see ``Recipe``); the middle is taken.
         size, scale, search, upsample, retry: as for ``faceforensics.prepare``; a clip in which no face is found is searched
             again at double the scale, ``retry`` times.
-
-    Raises:
-        FileNotFoundError, VideoError: nothing is there, or no frames that can be read.
-        ValueError: a setting is out of range.
     """
     if getattr(detector, "num_classes", None) != 2:
         raise ValueError(f"detector is a {type(detector).__name__}; expected one of create_detector with two classes")

@@ -11,15 +11,10 @@ def luminance(image: np.ndarray) -> np.ndarray:
 
 
 def power_spectrum(images: np.ndarray, *, window: bool = True) -> np.ndarray:
-    """Squared modulus of the two-dimensional DFT of each image, zero frequency at [0, 0].
+    """Squared modulus of the DFT of real images (…, H, W), zero frequency at [0, 0]; white noise has its variance everywhere.
 
-    Args:
-        images: (…, H, W), real.
-        window: take away the mean and fade to the borders (Hann), so that the jump between opposite borders, which the DFT
-            sees as an edge, does not leak into every frequency.
-
-    Returns:
-        (…, H, W) in units of intensity squared, scaled such that white noise of variance v has power v everywhere.
+    window: take away the mean and fade to the borders (Hann), so that the jump between opposite borders, which the DFT sees
+    as an edge, does not leak into every frequency.
     """
     images = np.asarray(images, np.float64)
     height, width = images.shape[-2:]
@@ -36,10 +31,9 @@ def frequency_radius(height: int, width: int) -> np.ndarray:
 
 
 def radial_profile(power: np.ndarray, edges: Sequence[float]) -> np.ndarray:
-    """Mean of spectra (…, H, W) over rings edges[i] ≤ f < edges[i + 1], in cycles per pixel; (…, len(edges) - 1).
+    """Mean of spectra (…, H, W) over rings edges[i] ≤ f < edges[i + 1] in cycles per pixel; (…, len(edges) - 1).
 
-    Raises:
-        ValueError: edges do not increase, or a ring holds no coefficient.
+    Raises ValueError where edges do not increase, or a ring holds no coefficient.
     """
     power, edges = np.asarray(power), np.asarray(edges, float)
     if edges.ndim != 1 or len(edges) < 2 or (np.diff(edges) <= 0).any():
@@ -48,24 +42,18 @@ def radial_profile(power: np.ndarray, edges: Sequence[float]) -> np.ndarray:
     rings = [(low <= radius) & (radius < high) for low, high in zip(edges, edges[1:], strict=False)]
     if empty := [index for index, ring in enumerate(rings) if not ring.any()]:
         low, high = edges[empty[0] : empty[0] + 2]
-        raise ValueError(f"no coefficient of a {power.shape[-2:]} spectrum lies from {low:g} to {high:g}; take wider rings")
+        raise ValueError(
+            f"no coefficient of a {power.shape[-2:]} spectrum lies from {low:g} to {high:g}; take wider rings"
+        )
     return np.stack([power[..., ring].mean(-1) for ring in rings], -1)
 
 
 def retained(reference: np.ndarray, received: np.ndarray, edges: Sequence[float]) -> np.ndarray:
-    """Share of a signal that is still in what was received, ring by ring.
+    """Share of a signal (…, H, W) that is still in what was received, ring by ring of ``radial_profile``; leading axes add up.
 
-    Args:
-        reference, received: (…, H, W), real; leading axes are added up.
-        edges: as for ``radial_profile``.
-
-    Returns:
-        (len(edges) - 1,): the factor that, times the reference, comes nearest to the received in each ring, that is
-        ``Σ Re(R·conj(S)) / Σ |S|²`` with the windowed DFTs S of the reference and R of the received. 1 where nothing is lost,
-        0 where nothing of it is left, whatever else has come instead.
-
-    Raises:
-        ValueError: the shapes differ.
+    It is the factor that, times the reference, comes nearest to the received in each ring: ``Σ Re(R·conj(S)) / Σ |S|²`` with
+    the windowed DFTs S of the reference and R of the received. 1 where nothing is lost, 0 where nothing of it is left,
+    whatever else has come instead. Raises ValueError where the shapes differ.
     """
     reference, received = np.asarray(reference, np.float64), np.asarray(received, np.float64)
     if reference.shape != received.shape:

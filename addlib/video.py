@@ -110,7 +110,9 @@ class VideoClip:
                         left.discard(number)
                         yield number, _shown(frame, stream, self.path)
         if left:
-            raise VideoError(f"{self.path} lacks {len(left)} of its {self.total} frames, the first {min(left)}; {AGAIN}")
+            raise VideoError(
+                f"{self.path} lacks {len(left)} of its {self.total} frames, the first {min(left)}; {AGAIN}"
+            )
 
 
 @contextlib.contextmanager
@@ -175,17 +177,15 @@ def _shown(frame, stream, path):
 def write_video(
     path: str | Path, frames: Iterable[np.ndarray], crf: float, fps: float = 25.0, *, pixel_format: str = "yuv420p"
 ) -> None:
-    """Write frames as an H.264 file; the same frames give the same bytes.
+    """Write frames, (H, W, 3) uint8 RGB of one size, as an H.264 file; the same frames give the same bytes.
 
     Args:
-        path: where to, ending in .mp4, .mkv, .mov or .avi; its folder is made. The file appears when it is complete.
-        frames: (H, W, 3) uint8 RGB arrays of one size.
-        crf: constant rate factor, 0 (lossless, kept in RGB) to 51. Whole or fractional.
-        fps: frames a second.
+        path: ends in .mp4, .mkv, .mov or .avi; its folder is made. The file appears when it is complete.
+        crf: constant rate factor, 0 (lossless, kept in RGB) to 51, whole or fractional.
         pixel_format: for crf > 0, how x264 keeps colour: "yuv420p" (needs even H and W) or "yuv444p".
 
     Raises:
-        ValueError: no frames, frames of another shape or type, odd sides with yuv420p, or a factor out of range.
+        ValueError: no frames, frames that do not fit the above, or a factor out of range.
         OutputError: the file cannot be written.
     """
     if not 0 <= crf <= 51:

@@ -45,7 +45,9 @@ def test_only_what_is_needed_is_imported(code, unwanted):
 def test_prepare_passes_on_what_is_given_and_lists_what_is_not_ok(tmp_path, monkeypatch, capsys):
     rows, calls = [["original", "raw", "000", "ok", "", 8, 8, "odd"]], []
     monkeypatch.setattr(
-        faceforensics, "prepare", lambda *a, **options: calls.append((a, options)) or pd.DataFrame(rows, columns=COLUMNS)
+        faceforensics,
+        "prepare",
+        lambda *a, **options: calls.append((a, options)) or pd.DataFrame(rows, columns=COLUMNS),
     )
     monkeypatch.setattr(faceforensics, "data_hash", lambda out: "0123456789ab")
     command = ["prepare", str(tmp_path), "out"]
@@ -151,7 +153,10 @@ def test_predict(tmp_path, clip, capsys):
 
 def test_predict_with_a_recipe_that_is_not_known(tmp_path, clip, capsys):
     path = weights(tmp_path / "weights.safetensors", {"recipe": "mine", "changes": {}})
-    command, asked = ["predict", str(clip), "--weights", path, "--frames", "1"], "not known (recipe mine): 0, or --shift"
+    command, asked = (
+        ["predict", str(clip), "--weights", path, "--frames", "1"],
+        "not known (recipe mine): no pixels, or --shift",
+    )
     assert cli.main(command) == 0 and asked in capsys.readouterr().out
     assert cli.main([*command, "--shift", "0"]) == 0 and asked not in capsys.readouterr().out
 

@@ -63,8 +63,8 @@ def test_what_is_no_single_picture_or_damaged(tmp_path, monkeypatch):
     cut.write_bytes(cut.read_bytes()[:-200])
     (tmp_path / "IMG_1.HEIC").write_bytes(struct.pack(">I4s4s", 24, b"ftyp", b"heic") + bytes(12))
     for name, said in {
-        "a.webp": "holds 3 pictures; save each", "a.tif": "holds 3 pictures; save each", "float.tif": "mode F",
-        "cut.jpg": r"cut\.jpg .* cannot be decoded", "IMG_1.HEIC": "save it as PNG or JPEG",
+        "a.webp": "holds 3 pictures; save", "a.tif": "holds 3 pictures; save", "float.tif": "mode F",
+        "cut.jpg": r"cut\.jpg cannot be decoded", "IMG_1.HEIC": "save it as PNG or JPEG",
     }.items():  # fmt: skip
         with pytest.raises(VideoError, match=said):
             open_clip(tmp_path / name)
@@ -91,7 +91,7 @@ def test_folders(tmp_path):
     with pytest.raises(VideoError, match="no picture of frame 3"):
         list(clip.frames({3}))
     save(tmp_path / "7.jpg")
-    with pytest.raises(VideoError, match="frame 7 twice"):
+    with pytest.raises(VideoError, match=r"frame 7 twice, also as 0007\.png"):
         open_clip(tmp_path)
 
 

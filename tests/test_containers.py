@@ -102,7 +102,9 @@ def test_the_default_of_several_films_is_read(tmp_path):
         for stream, side, role in zip(streams, (64, 32), (0, Disposition.default), strict=True):
             stream.width, stream.height, stream.pix_fmt, stream.disposition = side, side, "yuv420p", role
         for stream in streams:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((stream.height, stream.width, 3), np.uint8))))
+            container.mux(
+                stream.encode(av.VideoFrame.from_ndarray(np.zeros((stream.height, stream.width, 3), np.uint8)))
+            )
         for stream in streams:
             container.mux(stream.encode(None))
     assert VideoClip(tmp_path / "a.mkv").size == next(read_frames(tmp_path / "a.mkv")).shape[:2] == (32, 32)

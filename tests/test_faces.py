@@ -54,7 +54,7 @@ def test_crop():
 def test_bad_input_is_named(frame):
     with pytest.raises(ValueError, match="float"):
         faces.largest_face(frame / 255)
-    with pytest.raises(ValueError, match="upsample is -1"):
+    with pytest.raises(ValueError, match="upsample -1"):
         faces.all_faces(frame, upsample=-1)
     with pytest.raises(ValueError, match="empty"):
         faces.crop(frame, (5, 5, 5, 9))

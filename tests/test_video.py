@@ -53,35 +53,24 @@ def test_same_frames_same_bytes(tmp_path, crf):
     assert len(digests) == 1
 
 
-def test_only_the_rate_factor_differs_from_x264_defaults(path):
-    settings = path.read_bytes().split(b"options: ")[1].split(b"\0")[0].decode().split()
-    expected = "rc=crf crf=23.0 subme=7 ref=3 bframes=3 rc_lookahead=40 threads=1 keyint=250"
-    assert set(expected.split()) <= set(settings)
-
-
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv444p"])
-def test_pixel_format_and_rate_reach_the_file(tmp_path, pixel_format):
+def test_only_the_rate_factor_differs_from_x264_defaults(tmp_path, pixel_format):
     write_video(tmp_path / "a.mp4", film(5), 23, fps=30, pixel_format=pixel_format)
+    settings = (tmp_path / "a.mp4").read_bytes().split(b"options: ")[1].split(b"\0")[0].decode().split()
+    assert {"rc=crf", "crf=23.0", "subme=7", "ref=3", "bframes=3", "rc_lookahead=40", "keyint=250"} <= set(settings)
     with av.open(str(tmp_path / "a.mp4")) as container:
         stream = container.streams.video[0]
-        assert stream.codec_context.name == "h264" and stream.pix_fmt == pixel_format
-        assert (stream.average_rate, stream.frames) == (30, 5)
+        assert (stream.pix_fmt, stream.average_rate, stream.frames) == (pixel_format, 30, 5)
 
 
-@pytest.mark.parametrize(
-    ("frames", "crf", "said"),
-    [
-        (film(), 52, "crf is 52"),
-        ([], 23, "no frames"),
-        ([np.zeros((8, 8, 3))], 23, "float64"),
-        (film(1, 33, 48), 23, "even sides"),
-        (film(1) + film(1, 32, 32), 23, "one size"),
-    ],
-)
-def test_what_cannot_be_written_is_said(tmp_path, frames, crf, said):
-    with pytest.raises(ValueError, match=said):
-        write_video(tmp_path / "a.mp4", frames, crf)
-    assert list(tmp_path.iterdir()) == [], "nothing half-written is left"
+def test_what_cannot_be_written_is_said(tmp_path):
+    for frames, crf, said in (
+        (film(), 52, "crf is 52"), ([], 23, "no frames"), ([np.zeros((8, 8, 3))], 23, "float64"),
+        (film(1, 33, 48), 23, "even sides"), (film(1) + film(1, 32, 32), 23, "one size"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=said):
+            write_video(tmp_path / "a.mp4", frames, crf)
+        assert list(tmp_path.iterdir()) == [], "nothing half-written is left"
 
 
 def test_unreadable_files_are_named(tmp_path):
@@ -152,11 +141,10 @@ def test_damaged_frames_are_not_passed_off_as_good(tmp_path):
         list(VideoClip(path).frames({19}))
 
 
-@pytest.mark.parametrize("text", ["#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{}\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile {}\n"])
-def test_a_playlist_in_a_videos_clothes_opens_nothing(path, text):
-    for named in (path, path.name):
-        fake = path.with_name("list.mp4")
-        fake.write_text(text.format(named))
+def test_a_playlist_in_a_videos_clothes_opens_nothing(path):
+    fake = path.with_name("list.mp4")
+    for text in (f"#EXTM3U\n#EXTINF:9,\n{path}\n#EXT-X-ENDLIST\n", f"ffconcat version 1.0\nfile {path.name}\n"):
+        fake.write_text(text)
         with pytest.raises(VideoError, match=r"list\.mp4"):
             next(read_frames(fake))
 
@@ -180,9 +168,3 @@ def test_huge_frames_are_refused_before_they_fill_the_memory(tmp_path):
     *errors, growth = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert len(errors) == 2 and all("7000×7000" in error for error in errors)
     assert int(growth) * (1 if sys.platform == "darwin" else 1024) < 60e6
-
-
-def test_limit_of_pixels(path, monkeypatch):
-    monkeypatch.setattr(video, "MAX_PIXELS", 48 * 64 - 1)
-    with pytest.raises(VideoError, match="64×48"):
-        VideoClip(path)

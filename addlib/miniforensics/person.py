@@ -111,7 +111,8 @@ class Person:
             eye = side * s["eye_x"]
             nose = nose + 0.09 * bump(side * s["nose_width"] * 1.05, s["nose_length"] - 0.04, 0.085, 0.085)
             height += 0.07 * bump(eye, 0, 0.17, 0.09) - 0.12 * bump(eye, -0.02, 0.27, 0.15)
-            height += 0.06 * bump(eye, s["brow_y"] + 0.02, 0.33, 0.10) + s["cheek"] * bump(side * 0.55, 0.42, 0.28, 0.25)
+            cheek = s["cheek"] * bump(side * 0.55, 0.42, 0.28, 0.25)
+            height += 0.06 * bump(eye, s["brow_y"] + 0.02, 0.33, 0.10) + cheek
         fold = np.exp(-(((np.abs(X) - (0.27 + 0.30 * (Y - 0.65))) / 0.045) ** 2))
         self.fold = fold * smoothstep(0.58, 0.75, Y) * (1 - smoothstep(1.0, 1.15, Y))
         height += nose + 0.06 * bump(0, s["mouth_y"], 0.34, 0.16) - 0.05 * bump(0, s["mouth_y"] + 0.2, 0.25, 0.07)

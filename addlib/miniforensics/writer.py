@@ -130,8 +130,8 @@ def generate(
     _claim(root, settings | {"generator": generator_hash()}, overwrite)
     jobs = [(str(root), seed, pair, frames, manipulations) for pair in pairs(people, seed)]
     jobs = [job for job in jobs if _missing(root, job[2], manipulations)]
-    for _ in map_unordered(write_pair, jobs, workers=workers, total=len(jobs), describe="pairs drawn" if jobs else None):
-        pass
+    if jobs:
+        list(map_unordered(write_pair, jobs, workers=workers, total=len(jobs), describe="pairs drawn"))
     return root
 
 
@@ -147,7 +147,9 @@ def _claim(root, record, overwrite):
             f"{root} was made with other settings or code (found, asked): {differing}; choose another folder, or overwrite"
         )
     if not found and root.exists() and any(root.iterdir()):
-        raise FileExistsError(f"{root} is not empty and holds no {RECORD}; choose an empty folder (nothing was deleted)")
+        raise FileExistsError(
+            f"{root} is not empty and holds no {RECORD}; choose an empty folder (nothing was deleted)"
+        )
     for folder in ("original_sequences", "manipulated_sequences"):
         shutil.rmtree(root / folder, ignore_errors=True)
     atomic_write(path, lambda file: file.write((json.dumps(record, indent=1) + "\n").encode()))
