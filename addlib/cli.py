@@ -45,9 +45,7 @@ def _output(context, option, file):
     """A file to write, refused now and not after the work."""
     endings = (".csv",) if option.name == "csv" else (".png", ".svg", ".pdf")
     if file and not (Path(file).parent.is_dir() and file.lower().endswith(endings)):
-        raise click.BadParameter(
-            f"expected a file ending in {' or '.join(endings)}, in a folder that exists, not {file}"
-        )
+        raise click.BadParameter(f"{file}: expected a name in {' or '.join(endings)}, in a folder that exists")
     return file
 
 
@@ -152,10 +150,11 @@ def predict(clips, weights, threshold, csv, plot, **options) -> int:
     detector, about = read_detector(judge.weights_file(weights))
     known = [f"{name} {about[name]}" for name in ("manipulation", "quality", "distiller") if name in about]
     print(f"{detector.name}, trained on: {', '.join(known) or 'the file does not say what'}")
-    print("It judges what is like that: manipulation, compression, kind of people. Of other videos it is no evidence.")
-    if options["shift"] is None and (shift := judge.shift_of(about)) is not None:
-        options["shift"] = shift
-    elif options["shift"] is None:
+    print("It judges what is like that: manipulation, compression, kind of people.", end=" ")
+    print("About other videos it is no evidence.")
+    if options["shift"] is None:
+        options["shift"] = judge.shift_of(about)
+    if options["shift"] is None:
         print(f"What training took off the crops is not known (recipe {about.get('recipe')}): no pixels, or --shift.")
     found = {}
     for clip in clips:

@@ -56,12 +56,8 @@ def read_frames(path: str | Path) -> Iterator[np.ndarray]:
 class VideoClip:
     """The frames of a video file, numbered in presentation order. Raises as ``read_frames``, and for a file that is cut off.
 
-    Attributes:
-        path: of the file.
-        total: how many frames there are.
-        numbers: of the frames, ascending from 0.
-        times: seconds at which each is shown; None where the file does not tell.
-        size: (height, width) as shown.
+    path, numbers: of the file, and of its frames from 0. total: how many. times: seconds at which each is shown, or None where
+    the file does not tell. size: (height, width) as shown.
     """
 
     def __init__(self, path: str | Path):

@@ -102,9 +102,7 @@ def test_the_default_of_several_films_is_read(tmp_path):
         for stream, side, role in zip(streams, (64, 32), (0, Disposition.default), strict=True):
             stream.width, stream.height, stream.pix_fmt, stream.disposition = side, side, "yuv420p", role
         for stream in streams:
-            container.mux(
-                stream.encode(av.VideoFrame.from_ndarray(np.zeros((stream.height, stream.width, 3), np.uint8)))
-            )
+            container.mux(stream.encode(av.VideoFrame(stream.width, stream.height, "yuv420p")))
         for stream in streams:
             container.mux(stream.encode(None))
     assert VideoClip(tmp_path / "a.mkv").size == next(read_frames(tmp_path / "a.mkv")).shape[:2] == (32, 32)
@@ -126,9 +124,7 @@ def yuv(matrix, full):
     return av.VideoFrame.from_ndarray(np.stack(planes), format="yuv444p")
 
 
-@pytest.mark.parametrize(
-    ("matrix", "full"), [(1, False), (1, True), (5, False), (5, True), (9, False), (2, False), (2, True)]
-)
+@pytest.mark.parametrize(("matrix", "full"), [(matrix, full) for matrix in (1, 2, 5, 9) for full in (False, True)])
 def test_colour_matrix_and_range_are_those_of_the_stream(tmp_path, matrix, full):
     frame, colours = yuv(5 if matrix == 2 else matrix, full), {"colorspace": matrix, "color_range": 2 if full else 1}
     frame.colorspace, frame.color_range = colours.values()  # 2: the file does not say; BT.601 then

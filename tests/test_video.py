@@ -6,7 +6,6 @@ import av
 import numpy as np
 import pytest
 
-from addlib import video
 from addlib.video import VideoClip, VideoError, read_frames, write_video
 
 

@@ -92,7 +92,10 @@ def overlap_grid(box, two, four):
 
 
 class Manipulation:
-    """State of one manipulated video. ``noise_kept`` is the share of the sensor's noise that is left under the mask."""
+    """State of one manipulated video; ``paint(shot, box, mask)`` gives patch and mask of a forgery.
+
+    noise_kept: share of the sensor's noise that is left under the mask.
+    """
 
     noise_kept = 1.0
 
@@ -106,10 +109,6 @@ class Manipulation:
         mask = warp(np.minimum(self.target.inner, self.source.inner), shot.maps, cv2.INTER_LINEAR)
         box = mask_box(mask)
         return None if box is None else Forgery(box, *self.paint(shot, box, _cut(mask, box)))
-
-    def paint(self, shot, box, mask):
-        """Patch and mask of a forgery in a box."""
-        raise NotImplementedError
 
     def apply(self, shot, frame, grain):
         """The manipulated frame as uint8: the patch blended in, and exposed with what is left of the noise under the mask.

@@ -60,13 +60,6 @@ def blend_traits(source, target, shape=0.7, tone=0.5):
     return replace(source, shape=mixed, tone=tone * source.tone + (1 - tone) * target.tone)
 
 
-def _skin_colour(tone, rng):
-    position = np.clip(tone, 0, 1) * (len(SKIN) - 1)
-    low = min(int(position), len(SKIN) - 2)
-    colour = SKIN[low] + (position - low) * (SKIN[low + 1] - SKIN[low])
-    return np.clip(colour * (1 + rng.normal(0, 0.02, 3)), 0, 1).astype(np.float32)
-
-
 class Person:
     """The canonical layers of one person, all of side ``SIZE``, seen from the front.
 
@@ -82,7 +75,10 @@ class Person:
     def __init__(self, traits, face_only=False):
         self.traits, self.shape = traits, traits.shape
         s, rng = traits.shape, np.random.default_rng([*traits.key, 2])
-        self.skin = _skin_colour(traits.tone, rng)
+        position = np.clip(traits.tone, 0, 1) * (len(SKIN) - 1)
+        low = min(int(position), len(SKIN) - 2)
+        colour = SKIN[low] + (position - low) * (SKIN[low + 1] - SKIN[low])
+        self.skin = np.clip(colour * (1 + rng.normal(0, 0.02, 3)), 0, 1).astype(np.float32)
         half_width = s["width"] * (1 - s["jaw_taper"] * smoothstep(0.1, 1.5, Y))
         height = np.where(Y > 0, s["chin"], 1.5).astype(np.float32)
         self.radius = (np.abs(X / half_width) ** 2.3 + np.abs(Y / height) ** 2.3).astype(np.float32)

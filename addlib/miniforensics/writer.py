@@ -20,8 +20,7 @@ CANDIDATES = 3  # people out of whom a partner is taken
 
 def generator_hash() -> str:
     """12 hex digits of what decides the bytes: the code that draws and writes, and the libraries under it."""
-    versions = provenance.versions()
-    libraries = [versions.get(name) for name in ("numpy", "opencv", "av")]
+    libraries = [provenance.versions().get(name) for name in ("numpy", "opencv", "av")]
     return provenance.digest([provenance.code_hash("addlib.miniforensics"), libraries])
 
 
@@ -32,7 +31,6 @@ def render_video(
 
     Args:
         seed, target, source: whole numbers that name the data set and two of its people.
-        frames: how many.
         people: the target and the source, to save drawing them again.
 
     Returns:
@@ -143,13 +141,9 @@ def _claim(root, record, overwrite):
         return
     if found and not overwrite:
         differing = {key: (found.get(key), value) for key, value in record.items() if found.get(key) != value}
-        raise FileExistsError(
-            f"{root} was made with other settings or code (found, asked): {differing}; choose another folder, or overwrite"
-        )
+        raise FileExistsError(f"{root} was made otherwise (found, asked): {differing}; choose another, or overwrite")
     if not found and root.exists() and any(root.iterdir()):
-        raise FileExistsError(
-            f"{root} is not empty and holds no {RECORD}; choose an empty folder (nothing was deleted)"
-        )
+        raise FileExistsError(f"{root} is not empty and holds no {RECORD}; choose an empty folder (nothing is lost)")
     for folder in ("original_sequences", "manipulated_sequences"):
         shutil.rmtree(root / folder, ignore_errors=True)
     atomic_write(path, lambda file: file.write((json.dumps(record, indent=1) + "\n").encode()))
