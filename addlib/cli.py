@@ -29,7 +29,8 @@ def main(argv: list[str] | None = None) -> int:
         _say("interrupted; running the same command again goes on from here")
         return 130
     except (OSError, ValueError, RuntimeError, ModuleNotFoundError) as error:
-        _say(f"error: {error}")
+        remedy = "; pip install 'addlib[video,train]'" if isinstance(error, ModuleNotFoundError) else ""
+        _say(f"error: {error}{remedy}")
         return 1
 
 

@@ -68,7 +68,11 @@ def test_verify(tmp_path, monkeypatch, capsys):
     [
         (ValueError("size is -1"), 1, "error: size is -1"),
         (FileNotFoundError(2, "No such file", "a.mp4"), 1, "error: [Errno 2] No such file: 'a.mp4'"),
-        (ModuleNotFoundError("No module named 'dlib'"), 1, "error: No module named 'dlib'"),
+        (
+            ModuleNotFoundError("No module named 'dlib'"),
+            1,
+            "error: No module named 'dlib'; pip install 'addlib[video,train]'",
+        ),
         (KeyboardInterrupt(), 130, "interrupted; running the same command again goes on from here"),
     ],
 )
