@@ -165,8 +165,7 @@ def find_faces(raw: Clip, order: Sequence[int], settings: dict) -> Found:
 def _search(raw: Clip, wanted: set[int], found: Found, settings: dict) -> None:
     """One pass over raw: faces of the wanted frames, thumbnails of them and of their neighbours."""
     near = {number + step for number in wanted for step in (-1, 0, 1)} & set(raw.numbers.tolist())
-    for number, picture in raw.pictures(near):
-        frame = picture.rgb()
+    for number, frame in raw.frames(near):
         _same_size(raw, frame, raw.size, "announces")
         if number in wanted:
             boxes = faces.all_faces(frame, upsample=found.upsample, search=settings["search"])
@@ -186,8 +185,8 @@ def cut_quality(
     """
     raw_number = {partner[number]: number for number in found.boxes}
     crops, thumbnails = {}, {}
-    for number, picture in clip.pictures(raw_number):
-        frame, own = picture.rgb(), raw_number[number]
+    for number, frame in clip.frames(raw_number):
+        own = raw_number[number]
         _same_size(clip, frame, size, "of raw has")
         crops[own] = faces.crop(frame, found.boxes[own], settings["size"], settings["scale"])
         thumbnails[own] = thumbnail(frame)

@@ -28,8 +28,7 @@ def recode_video(item: Video, out: Path, condition: str) -> tuple[np.ndarray, fl
     size, scale, originals = record["key"]["size"], record["key"]["scale"], {}
 
     def frames():
-        for index, (_, picture) in enumerate(raw.pictures(list(place))):
-            frame = picture.rgb()
+        for index, (_, frame) in enumerate(raw.frames(list(place))):
             if index in boxes:
                 originals[index] = faces.crop(frame, boxes[index], size, scale)
             yield frame
