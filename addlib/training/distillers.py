@@ -175,9 +175,9 @@ class SoftTargetDistiller(Distiller):
         return {"soft_target": self.weight * self.loss(student.logits, teacher.logits)}
 
 
-@register_distiller("fr", beta=0.0)
-@register_distiller("mv", alpha=0.0)
 @register_distiller("add")
+@register_distiller("mv", alpha=0.0)
+@register_distiller("fr", beta=0.0)
 class AttentionDistiller(Distiller):
     """Frequency and multi-view attention, eq. 10 of Le and Woo (AAAI 2022).
 
