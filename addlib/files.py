@@ -17,39 +17,32 @@ class InUseError(RuntimeError):
 
 
 def atomic_write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """Make a file through ``fill(file)``; it appears under its name when it is complete.
-
-    Args:
-        path: where to; missing folders are made.
-        fill: called with a binary file to write to.
+    """Make a file through ``fill(file)``, and missing folders; it appears under its name when it is complete.
 
     Raises:
-        OutputError: where the disk is full or not writable, with what to do. Nothing is left behind then.
+        OutputError: where the disk is full or not writable. Nothing is left behind then.
     """
     path = Path(path)
     part = path.with_name(f".{uuid.uuid4().hex[:16]}.part")  # short: the name itself may be as long as a name can be
     try:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                fill(file)
-            os.replace(part, path)
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            fill(file)
+        os.replace(part, path)
     except OSError as error:
-        raise OutputError(
-            error.errno, f"cannot write {path.name} in {path.parent}: {error.strerror or error}; what was finished is kept: "
-            "free some space or choose another folder, then run the same again"
-        ) from error  # fmt: skip
+        remedy = "what was finished is kept: free some space or choose another folder, then run the same again"
+        message = f"cannot write {path.name} in {path.parent}: {error.strerror or error}; {remedy}"
+        raise OutputError(error.errno, message) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a lock file, which one process at a time can.
+    """Hold a lock file, which one process at a time can; any user of the machine.
 
-    The operating system takes the lock back when its holder ends, however it ends: no stale lock stays. Other users of the
-    machine may use the same lock.
+    The operating system takes the lock back when its holder ends, however it ends: no stale lock stays.
 
     Args:
         path: of the lock file; missing folders are made.
@@ -62,16 +55,16 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     path = Path(path)
+    lock = FileLock(path, mode=0o666, is_singleton=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, mode=0o666, is_singleton=False)
         lock.acquire(blocking=wait)
     except Timeout:
-        raise InUseError(f"{path.parent} is written by another process now; wait for it, or choose another folder") from None
+        message = f"{path.parent} is written by another process now; wait for it, or choose another folder"
+        raise InUseError(message) from None
     except OSError as error:
-        raise OutputError(
-            error.errno, f"cannot write in {path.parent}: {error.strerror or error}; choose another folder"
-        ) from error
+        message = f"cannot write in {path.parent}: {error.strerror or error}; choose another folder"
+        raise OutputError(error.errno, message) from error
     try:
         yield
     finally:
@@ -84,9 +77,9 @@ def project_root(start: Path | None = None) -> Path:
     Raises:
         FileNotFoundError: if neither is inside a clone.
     """
-    start = Path.cwd() if start is None else Path(start).resolve()
+    start = Path(start or "").resolve()
     expected = ("_config.yml", "book/_toc.yml")
     for folder in (start, *start.parents, Path(__file__).resolve().parents[1]):
         if all((folder / name).is_file() for name in expected):
             return folder
-    raise FileNotFoundError(f"{start} is not inside a clone of the project: no folder above it holds {' and '.join(expected)}")
+    raise FileNotFoundError(f"{start} is not inside a clone: no folder above it holds {' and '.join(expected)}")

@@ -1,16 +1,12 @@
 """Do the crops of two qualities show the face in the same place? Measured on their pixels."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
+import pandas as pd
 
 from .manifest import read_manifest
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SHIFT = 1.5  # pixels of a crop
 BAND = 0.12  # cycles a pixel
@@ -23,16 +19,13 @@ def shift(raw: np.ndarray, compressed: np.ndarray) -> tuple[float, float]:
     Frequencies above BAND count little: c40 keeps nothing of them.
 
     Args:
-        raw: (N, S, S, 3) uint8.
-        compressed: (N, S, S, 3) uint8, the same frames.
+        raw, compressed: (N, S, S, 3) uint8, the same frames.
 
     Returns:
         (dx, dy) in pixels, positive where ``compressed`` lies to the right or below.
 
     Source: Kuglin and Hines, "The phase correlation image alignment method", 1975.
     """
-    import cv2
-
     side = raw.shape[1]
     window = cv2.createHanningWindow((side, side), cv2.CV_64F)
     one, other = (np.fft.rfft2((c.mean(3) - c.mean((1, 2, 3))[:, None, None]) * window) for c in (raw, compressed))
@@ -55,8 +48,6 @@ def _vertex(values: np.ndarray) -> float:
 def measure(out: str | Path, *, manipulation: str | None = None, crops: int = 16) -> pd.DataFrame:
     """Displacement of each quality against raw in a prepared folder.
 
-    A quality that keeps a video's face in place stays under SHIFT; a cut at another box does not, and is found.
-
     Args:
         out: a prepared folder.
         manipulation: measure this one only, or "original".
@@ -66,18 +57,15 @@ def measure(out: str | Path, *, manipulation: str | None = None, crops: int = 16
         A row a video and quality other than raw: manipulation, video, quality, dx, dy (pixels of a crop), aligned (bool: the
         displacement is not longer than SHIFT).
     """
-    import pandas as pd
-
-    table = read_manifest(out)
+    table = read_manifest(out).query("crops > 0")
     if manipulation is not None:
         table = table[table["manipulation"] == manipulation]
-    files = {(row.manipulation, row.video, row.quality): row for row in table.itertuples() if row.crops}
-    rows = []
-    for (manipulation, video, quality), row in files.items():
-        partner = files.get((manipulation, video, "raw"))
-        if quality == "raw" or partner is None or partner.crops != row.crops:
-            continue
+    key, raw = ["manipulation", "video", "crops"], table["quality"] == "raw"
+    table = table[~raw].merge(table.loc[raw, [*key, "path"]], on=key, suffixes=("", "_raw"))
+    found = np.zeros((len(table), 2))
+    for index, row in enumerate(table.itertuples()):
         chosen = np.unique(np.linspace(0, row.crops - 1, min(crops, row.crops)).round().astype(int))
-        dx, dy = shift(*(np.load(Path(out) / item.path, mmap_mode="r")[chosen] for item in (partner, row)))
-        rows.append((manipulation, video, quality, dx, dy, bool(np.hypot(dx, dy) <= SHIFT)))
-    return pd.DataFrame(rows, columns=["manipulation", "video", "quality", "dx", "dy", "aligned"])
+        both = (np.load(Path(out) / path, mmap_mode="r")[chosen] for path in (row.path_raw, row.path))
+        found[index] = shift(*both)
+    table[["dx", "dy"]], table["aligned"] = found, np.hypot(*found.T) <= SHIFT
+    return table[["manipulation", "video", "quality", "dx", "dy", "aligned"]]

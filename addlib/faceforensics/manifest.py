@@ -30,17 +30,11 @@ def read_manifest(out: str | Path) -> pd.DataFrame:
     path = Path(out) / MANIFEST
     if not path.is_file():
         raise FileNotFoundError(f"no {MANIFEST} in {out}; prepare it first: addlib prepare ROOT {out}")
-    text = {name: str for name in COLUMNS if name not in ("label", "asked", "crops")}
+    text = dict.fromkeys(set(COLUMNS) - {"label", "asked", "crops"}, str)
     table = pd.read_csv(path, dtype=text, keep_default_na=False, encoding_errors="surrogateescape")
-    missing = [name for name in COLUMNS if name not in table]
-    if missing:
+    if missing := [name for name in COLUMNS if name not in table]:
         raise ValueError(f"{path} lacks the columns {missing}; prepare the folder again")
     return table
-
-
-def csv_bytes(table: pd.DataFrame) -> bytes:
-    """A manifest as the bytes of its file; a name that is no UTF-8 keeps its bytes."""
-    return table.to_csv(index=False, lineterminator="\n").encode(errors="surrogateescape")
 
 
 def data_hash(out: str | Path) -> str:
@@ -57,8 +51,16 @@ def verify(out: str | Path, *, alignment: bool = False) -> list[str]:
         out: a prepared folder.
         alignment: also measure that c23 and c40 show the face where raw shows it (see ``alignment.measure``).
     """
-    rows = [row for row in read_manifest(out).itertuples() if row.crops]
-    problems = [problem for row in rows if (problem := _changed(Path(out), row))]
+    problems = []
+    for row in read_manifest(out).query("crops > 0").itertuples():
+        try:
+            crops = np.load(Path(out) / row.path)
+            if hashlib.sha256(crops.tobytes()).hexdigest() != row.crops_sha256 or len(crops) != row.crops:
+                problems.append(f"{row.path}: changed since it was made")
+        except FileNotFoundError:
+            problems.append(f"{row.path}: missing")
+        except (ValueError, EOFError, OSError) as error:
+            problems.append(f"{row.path}: not readable ({error})")
     if alignment and not problems:
         from .alignment import SHIFT, measure
 
@@ -68,17 +70,3 @@ def verify(out: str | Path, *, alignment: bool = False) -> list[str]:
             for row in measure(out).query("not aligned").itertuples()
         ]
     return problems
-
-
-def _changed(out: Path, row) -> str:
-    try:
-        crops = np.load(out / row.path)
-    except FileNotFoundError:
-        return f"{row.path}: missing"
-    except (ValueError, EOFError, OSError) as error:
-        return f"{row.path}: not readable ({error})"
-    if len(crops) != row.crops:
-        return f"{row.path}: {len(crops)} crops, the manifest says {row.crops}"
-    if hashlib.sha256(crops.tobytes()).hexdigest() != row.crops_sha256:
-        return f"{row.path}: changed since it was made"
-    return ""

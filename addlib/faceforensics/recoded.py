@@ -1,5 +1,6 @@
 """The pairs of a prepared folder with the compressed side under another condition, encoded once and kept."""
 
+import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,12 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from addlib import codecs
-from addlib.clips import open_clip
+from addlib import clips, codecs, faces, provenance
 from addlib.files import atomic_write, locked
 from addlib.parallel import map_unordered, one_thread
 
-from . import recoding
 from .manifest import data_hash
 from .pairs import COMPRESSED, RAW, FacePairs
 from .tree import QUALITIES, Video, discover
@@ -21,24 +20,17 @@ from .tree import QUALITIES, Video, discover
 class RecodedPairs(FacePairs):
     """The raw crops of a split, and in the place of the compressed ones the same crops under a condition.
 
-    Items, order and attributes are those of FacePairs.
+    Items, order and attributes are those of FacePairs; ``kbits`` is kilobits a second, mean of the videos.
 
     Args:
         root: the FF++ tree that ``out`` was prepared from.
         out, manipulation, split, device: as for FacePairs.
-        condition: of ``addlib.codecs``, applied to the whole frames of the raw videos; or a quality, "raw", "c23" or "c40": the
-            crops that ``out`` holds.
+        condition: of ``addlib.codecs``, applied to the whole frames of the raw videos; or a quality that ``out`` holds.
         videos: only these, by their names in ``FacePairs.videos``; None: all.
-        cache: folder where crops are kept, a file a video, under the hash of the data, the condition and what decides the bytes;
-            None is "conditions" beside ``out``.
-        workers: processes that encode.
-
-    Attributes:
-        kbits: kilobits a second, mean of the videos.
+        cache, workers: as for ``recoded_crops``.
 
     Raises:
-        ValueError: for a condition that does not exist or that PyAV lacks, for unknown videos, and where the raw crops of ``out``
-            are not found again in ``root``.
+        ValueError: for an unknown condition or video, and where the raw crops of ``out`` are not found again in ``root``.
         FileNotFoundError: where files are missing.
     """
 
@@ -54,15 +46,15 @@ class RecodedPairs(FacePairs):
         there = {f"{item.manipulation}/{item.name}": item for item in discover(root, [manipulation])}
         names = list(dict.fromkeys(self.videos))
         if absent := [name for name in names if name not in there]:
-            raise FileNotFoundError(f"{root} lacks {absent[:3]}, which {out} was prepared from; give the tree that it was")
+            raise FileNotFoundError(f"{root} lacks {absent[:3]}; give the tree that {out} was prepared from")
         items = [there[name] for name in names]
         if kept:
             self.kbits = float(np.mean([_rate(item.files.get(condition)) for item in items]))
             return
-        found = recoded_crops(items, out, condition, cache=cache, workers=workers)
-        crops = torch.from_numpy(np.concatenate([crops for crops, _ in found]))
-        self.kbits = float(np.mean([kbits for _, kbits in found]))
-        self._own, self._held = (RAW, COMPRESSED), self._held | {COMPRESSED: crops.to(self.device)}
+        crops, kbits = zip(*recoded_crops(items, out, condition, cache=cache, workers=workers), strict=True)
+        self.kbits = float(np.mean(kbits))
+        self._own = RAW, COMPRESSED
+        self._held[COMPRESSED] = torch.from_numpy(np.concatenate(crops)).to(self.device)
         self.nbytes *= 2
 
     def _keep(self, videos: list[str]) -> None:
@@ -79,27 +71,35 @@ class RecodedPairs(FacePairs):
 def recoded_crops(
     items: Sequence[Video], out: str | Path, condition: str, *, cache: str | Path | None = None, workers: int = 1
 ) -> list[tuple[np.ndarray, float]]:
-    """Crops (N, S, S, 3) uint8, ascending by frame, and kilobits a second of each video; arguments as for RecodedPairs."""
+    """Crops (N, S, S, 3) uint8, ascending by frame, and kilobits a second of each video under a condition.
+
+    Args:
+        items: videos of the tree that ``out`` was prepared from.
+        out, condition: as for RecodedPairs.
+        cache: folder where crops are kept, a file a video, under the hash of the data, the condition and what decides the
+            bytes; None is "conditions" beside ``out``.
+        workers: processes that encode.
+    """
     for reason in codecs.missing([condition]).values():
         raise ValueError(f"condition {condition!r}: {reason}")
-    folder = Path(out).parent / "conditions" if cache is None else Path(cache)
-    folder /= f"{data_hash(out)}/{'-'.join(condition.replace('>', ' ').split())}-{recoding.made_with(condition)}"
-    paths = [folder / item.manipulation / f"{item.name}.npz" for item in items]
-    found = {path: _read(path) for path in paths}
-    jobs = [(item, Path(out), condition, path) for item, path in zip(items, paths, strict=True) if found[path] is None]
-    for path in map_unordered(_encode, jobs, workers=workers, total=len(jobs), describe=f"videos under {condition}"):
-        found[path] = _read(path)
-    return [found[path] for path in paths]
+    made_with = [provenance.versions().get(name) for name in ("numpy", "opencv", "av")]
+    made_with = provenance.digest([*made_with, provenance.code_hash(__name__)])
+    folder = Path(cache or Path(out).parent / "conditions") / data_hash(out)
+    folder /= f"{'-'.join(condition.replace('>', ' ').split())}-{made_with}"
+    jobs = {folder / item.manipulation / f"{item.name}.npz": (item, Path(out), condition) for item in items}
+    todo = [(path, *job) for path, job in jobs.items() if _read(path) is None]
+    for _ in map_unordered(_encode, todo, workers=workers, total=len(todo), describe=f"videos under {condition}"):
+        pass
+    return [_read(path) for path in jobs]
 
 
-def _encode(job: tuple) -> Path:
-    """Write the crops of one video under a condition; returns their path. What another process is making is waited for."""
-    item, out, condition, path = job
+def _encode(job: tuple[Path, Video, Path, str]) -> None:
+    """Write the crops of one video; what another process is making is waited for."""
+    path, *what = job
     with locked(path.with_name(f".{path.name}.lock")), one_thread():
         if _read(path) is None:
-            crops, kbits = recoding.recode_video(item, out, condition)
+            crops, kbits = _recode_video(*what)
             atomic_write(path, lambda file: np.savez(file, crops=crops, kbits=kbits))
-    return path
 
 
 def _read(path: Path) -> tuple[np.ndarray, float] | None:
@@ -111,9 +111,37 @@ def _read(path: Path) -> tuple[np.ndarray, float] | None:
         return None
 
 
+def _recode_video(item: Video, out: Path, condition: str) -> tuple[np.ndarray, float]:
+    """Encode a whole raw video under a condition, and cut its faces where ``prepare`` found them."""
+    path = item.record(out)
+    if "raw" not in item.files or not path.is_file() or "boxes" not in (record := json.loads(path.read_text())):
+        raise FileNotFoundError(f"no raw file of {item.manipulation}/{item.name}, or no boxes in {path}; prepare again")
+    raw = clips.open_clip(item.files["raw"])
+    place = {number: index for index, number in enumerate(raw.numbers.tolist())}
+    boxes = {place.get(int(number), -1): box for number, box in record["boxes"].items()}
+    how, originals = (record["key"]["size"], record["key"]["scale"]), []
+
+    def frames():
+        for index, (_, picture) in enumerate(raw.pictures(list(place))):
+            frame = picture.rgb()
+            if index in boxes:
+                originals.append(faces.crop(frame, boxes[index], *how))
+            yield frame
+
+    seen = codecs.recode(frames(), condition, fps=_frames_a_second(raw), wanted=set(boxes) - {-1})
+    if not np.array_equal(originals, np.load(out / "crops" / item.manipulation / "raw" / f"{item.name}.npy")):
+        raise ValueError(f"{raw.path} gives other crops than {out} holds; give the tree that it was prepared from")
+    return np.stack([faces.crop(seen.frames[index], box, *how) for index, box in boxes.items()]), seen.kbits
+
+
+def _frames_a_second(clip: clips.VideoClip | clips.PictureClip) -> float:
+    """By the median distance of two frames; 25 where there are no times."""
+    return 25.0 if clip.times is None or len(clip.times) < 2 else float(1 / np.median(np.diff(clip.times)))
+
+
 def _rate(path: Path | None) -> float:
     """Kilobits a second of a file; NaN for a folder of images, or None."""
     if path is None or path.is_dir():
         return float("nan")
-    clip = open_clip(path)
-    return 8 * codecs.payload(path) * recoding.frames_a_second(clip) / 1000 / clip.total
+    clip = clips.open_clip(path)
+    return 8 * codecs.payload(path) * _frames_a_second(clip) / 1000 / clip.total
