@@ -17,11 +17,7 @@ class InUseError(RuntimeError):
 
 
 def atomic_write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """Make a file through ``fill(file)``, and missing folders; it appears under its name when it is complete.
-
-    Raises:
-        OutputError: where the disk is full or not writable. Nothing is left behind then.
-    """
+    """Make a file by ``fill(file)``, and missing folders; it appears when complete. Raises OutputError, leaving nothing behind."""
     path = Path(path)
     part = path.with_name(f".{uuid.uuid4().hex[:16]}.part")  # short: the name itself may be as long as a name can be
     try:
@@ -31,8 +27,8 @@ def atomic_write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
         os.replace(part, path)
     except OSError as error:
         remedy = "what was finished is kept: free some space or choose another folder, then run the same again"
-        message = f"cannot write {path.name} in {path.parent}: {error.strerror or error}; {remedy}"
-        raise OutputError(error.errno, message) from error
+        problem = f"cannot write {path.name} in {path.parent}: {error.strerror or error}; {remedy}"
+        raise OutputError(error.errno, problem) from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
@@ -40,13 +36,7 @@ def atomic_write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a lock file, which one process at a time can; any user of the machine.
-
-    The operating system takes the lock back when its holder ends, however it ends: no stale lock stays.
-
-    Args:
-        path: of the lock file; missing folders are made.
-        wait: until another holder is done; otherwise raise.
+    """Hold a lock file, which one process of any user can at a time. The system takes it back when its holder ends, however.
 
     Raises:
         InUseError: if another process holds it and ``wait`` is false.
@@ -60,11 +50,10 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=wait)
     except Timeout:
-        message = f"{path.parent} is written by another process now; wait for it, or choose another folder"
-        raise InUseError(message) from None
+        raise InUseError(f"another process writes in {path.parent}; wait for it, or choose another folder") from None
     except OSError as error:
-        message = f"cannot write in {path.parent}: {error.strerror or error}; choose another folder"
-        raise OutputError(error.errno, message) from error
+        problem = f"cannot write in {path.parent}: {error.strerror or error}; choose another folder"
+        raise OutputError(error.errno, problem) from error
     try:
         yield
     finally:
@@ -72,11 +61,7 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
 
 
 def project_root(start: Path | None = None) -> Path:
-    """The folder of the project: the clone round ``start`` (default: the working directory), else the one that holds addlib.
-
-    Raises:
-        FileNotFoundError: if neither is inside a clone.
-    """
+    """The clone round ``start`` (default: the working directory), else the one that holds addlib, else FileNotFoundError."""
     start = Path(start or "").resolve()
     expected = ("_config.yml", "book/_toc.yml")
     for folder in (start, *start.parents, Path(__file__).resolve().parents[1]):

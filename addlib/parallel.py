@@ -7,10 +7,9 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 from tqdm import tqdm
@@ -45,13 +44,12 @@ def map_unordered(
 
     Args:
         function: importable, of one argument.
-        jobs: picklable values, taken as processes come free, so that memory does not grow with their number.
+        jobs: picklable values, taken as processes come free.
         workers: processes; by default as many as this job was allotted. 1 runs in this process.
         scheduler: address of a Dask scheduler ("tcp://host:8786") whose workers are used instead.
         total: number of jobs, for the progress.
-        describe: what the jobs are, for the progress on standard error; None shows none.
-        lost: called with a job and the error where the job's process died of it; its result is yielded instead. Without
-            it the error is raised.
+        describe: what the jobs are, for the progress; None shows none.
+        lost: called with a job and the error where the job's process died of it, which is raised otherwise; yielded instead.
 
     Raises:
         ValueError: for a number of workers below 1.
@@ -59,9 +57,8 @@ def map_unordered(
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}; expected 1 or more, or None for as many as there are cores")
     workers = workers or allotted_processes()
-    if workers == 1 and not scheduler:
-        results = (function(job) for job in jobs)
-    else:
+    results = (function(job) for job in jobs)
+    if scheduler or workers > 1:
         results = _over_pools(function, iter(jobs), min(workers, total or workers), scheduler, lost)
     hidden = describe is None or bool(os.environ.get("TQDM_DISABLE") or os.environ.get("ADD_HEADLESS"))
     pace = {} if sys.stderr.isatty() else {"mininterval": 10, "delay": 4}  # seconds: a log file needs few lines
@@ -69,11 +66,9 @@ def map_unordered(
         yield from tqdm(results, describe, total, disable=hidden, **pace)
 
 
-def _over_pools(
-    function: Callable, jobs: Iterator, workers: int, scheduler: str | None, lost: Callable | None
-) -> Iterator:
+def _over_pools(function, jobs, workers, scheduler, lost):
     running = {}
-    with _machines(scheduler) if scheduler else _processes(workers) as (free, replacement):
+    with _pools(workers, scheduler) as (free, replacement):
         while True:
             for job in islice(jobs, len(free)):
                 pool = free.pop()
@@ -89,37 +84,36 @@ def _over_pools(
 
 
 @contextlib.contextmanager
-def _machines(scheduler: str) -> Iterator[tuple[list[Executor], Callable[[], Executor]]]:
-    from distributed import Client
-
-    with Client(scheduler) as client, client.get_executor(pure=False) as pool:
-        yield [pool] * (2 * sum(client.nthreads().values()) or 2), lambda: pool
-
-
-@contextlib.contextmanager
-def _processes(count: int) -> Iterator[tuple[list[Executor], Callable[[], Executor]]]:
-    """Pools of one process each, since a process that dies breaks its pool; and a function that makes another."""
-    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads as they happen to be
-    alive, leash = context.Pipe(duplex=False)
+def _pools(workers, scheduler):
+    """Executors that take a job each, of one process since a process that dies breaks its pool; and what makes another."""
     with contextlib.ExitStack() as stack:
+        if scheduler:
+            from distributed import Client
 
-        def pool() -> Executor:
+            client = stack.enter_context(Client(scheduler))
+            machines = stack.enter_context(client.get_executor(pure=False))
+            yield [machines] * (2 * sum(client.nthreads().values()) or 2), lambda: machines
+            return
+        context = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads as they are
+        alive, leash = context.Pipe(duplex=False)
+
+        def pool():
             return stack.enter_context(ProcessPoolExecutor(1, context, _begin, (alive,)))
 
         try:
-            yield [pool() for _ in range(count)], pool
+            yield [pool() for _ in range(workers)], pool
         except BaseException:
             leash.close()  # where the jobs are not done, their processes end now
             raise
 
 
-def _begin(alive: Connection) -> None:
-    """Begin a process: on one thread, since the processes share the cores, and to end when the parent drops the leash or dies."""
+def _begin(alive):
+    """Begin a process: one thread, since the processes share the cores; it ends when its parent drops the leash or dies."""
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
     threading.Thread(target=lambda: os._exit(1) if alive.poll(None) else None, daemon=True).start()
 
 
-def _submit(pool: Executor, function: Callable, job: object) -> Future:
+def _submit(pool, function, job):
     """Submit a job; a process that starts for it does not run the caller's script a second time."""
     main = sys.modules["__main__"]
     if function.__module__ != "__main__":

@@ -16,10 +16,12 @@ def __getattr__(name: str):
         from .pairs import FacePairs as found
     elif name == "prepare":
         from .preparation import prepare as found
-    elif name in ("data_hash", "read_manifest", "verify"):
-        from . import manifest
-
-        found = getattr(manifest, name)
+    elif name == "verify":
+        from .alignment import verify as found
+    elif name == "read_manifest":
+        from .manifest import read_manifest as found
+    elif name == "data_hash":
+        from .manifest import data_hash as found
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return found

@@ -1,5 +1,6 @@
-"""Do the crops of two qualities show the face in the same place? Measured on their pixels."""
+"""Are the crops those of the manifest, and do all qualities show the face in the same place?"""
 
+import hashlib
 from pathlib import Path
 
 import cv2
@@ -13,16 +14,10 @@ BAND = 0.12  # cycles a pixel
 
 
 def shift(raw: np.ndarray, compressed: np.ndarray) -> tuple[float, float]:
-    """Displacement of crops against others by phase correlation.
+    """Displacement (dx, dy) in pixels of crops, (N, S, S, 3) uint8, to the right of and below the same ones of raw.
 
-    The normalised cross spectra of the crops are averaged, so that the errors of the codec, different in each, cancel.
-    Frequencies above BAND count little: c40 keeps nothing of them.
-
-    Args:
-        raw, compressed: (N, S, S, 3) uint8, the same frames.
-
-    Returns:
-        (dx, dy) in pixels, positive where ``compressed`` lies to the right or below.
+    By phase correlation: the normalised cross spectra of the crops are averaged, so that the errors of the codec, different
+    in each, cancel. Frequencies above BAND count little: c40 keeps nothing of them.
 
     Source: Kuglin and Hines, "The phase correlation image alignment method", 1975.
     """
@@ -49,13 +44,11 @@ def measure(out: str | Path, *, manipulation: str | None = None, crops: int = 16
     """Displacement of each quality against raw in a prepared folder.
 
     Args:
-        out: a prepared folder.
         manipulation: measure this one only, or "original".
         crops: at most so many of a video are measured, spread over it.
 
     Returns:
-        A row a video and quality other than raw: manipulation, video, quality, dx, dy (pixels of a crop), aligned (bool: the
-        displacement is not longer than SHIFT).
+        A row a video and quality other than raw: manipulation, video, quality, dx, dy (pixels), aligned (at most SHIFT).
     """
     table = read_manifest(out).query("crops > 0")
     if manipulation is not None:
@@ -69,3 +62,27 @@ def measure(out: str | Path, *, manipulation: str | None = None, crops: int = 16
         found[index] = shift(*both)
     table[["dx", "dy"]], table["aligned"] = found, np.hypot(*found.T) <= SHIFT
     return table[["manipulation", "video", "quality", "dx", "dy", "aligned"]]
+
+
+def verify(out: str | Path, *, alignment: bool = False) -> list[str]:
+    """Compare crops with the manifest; a list of what is missing or changed, empty if all is well.
+
+    alignment: also measure that c23 and c40 show the face where raw shows it (see ``alignment.measure``).
+    """
+    problems = []
+    for row in read_manifest(out).query("crops > 0").itertuples():
+        try:
+            crops = np.load(Path(out) / row.path)
+            if hashlib.sha256(crops.tobytes()).hexdigest() != row.crops_sha256 or len(crops) != row.crops:
+                problems.append(f"{row.path}: changed since it was made")
+        except FileNotFoundError:
+            problems.append(f"{row.path}: missing")
+        except (ValueError, EOFError, OSError) as error:
+            problems.append(f"{row.path}: not readable ({error})")
+    if alignment and not problems:
+        problems = [
+            f"{row.manipulation}/{row.quality}/{row.video}: lies ({row.dx:+.1f}, {row.dy:+.1f}) pixels beside raw, "
+            f"expected at most {SHIFT:g}; another version of the video, or damaged"
+            for row in measure(out).query("not aligned").itertuples()
+        ]
+    return problems

@@ -15,14 +15,10 @@ CLEARLY = 1.5
 
 
 def match(raw: Clip, other: Clip) -> tuple[dict[int, int], str]:
-    """Frame numbers of ``other`` for those of ``raw``, and a note that is empty where all is ordinary.
+    """Frame numbers of ``other`` for those of ``raw``, and a note that is empty where all is ordinary; else VideoError.
 
-    Two videos with as many frames are matched by number; with other counts by presentation time, to a quarter of raw's
-    frame interval, from the same start or each from its own first frame. With extracted images on either side the number
-    in the name decides.
-
-    Raises:
-        VideoError: where fewer than SHARE of raw's frames have a partner, or images reach beyond the video.
+    Images, and two videos with as many frames, are matched by number; other videos by presentation time, to a quarter of
+    raw's frame interval, from the same start or each from its own first frame.
     """
     count, how = len(raw.numbers), "frame number"
     images = [clip for clip in (raw, other) if isinstance(clip, PictureClip)]
@@ -32,7 +28,7 @@ def match(raw: Clip, other: Clip) -> tuple[dict[int, int], str]:
             raise VideoError(f"{images[0].path} {reach}")
         found = {number: number for number in np.intersect1d(raw.numbers, other.numbers).tolist()}
     elif raw.times is None or other.times is None:
-        raise VideoError(f"{other.path} has {other.total} frames, raw has {count}: without times they cannot be aligned")
+        raise VideoError(f"{other.path} has {other.total} frames, raw has {count}: they do not align without times")
     else:
         how = "presentation time"
         absolute = by_time(raw.times, other.times)
@@ -63,11 +59,10 @@ def thumbnail(frame: np.ndarray) -> np.ndarray:
 
 
 def other_moment(thumbnails: dict[int, np.ndarray], raw: dict[int, np.ndarray]) -> int:
-    """How many frames off a quality is, judged by its pictures: 0 where nothing speaks against the pairing.
+    """How many frames off a quality is, judged by thumbnails {raw frame number: (h, w) uint8}, raw's with the neighbours'.
 
     A frame votes if another raw frame is nearer to it than its partner by the factor CLEARLY in squared difference. If a
-    quarter of the frames do, the median of their offsets is returned (at least 1 or at most -1). In a still scene frames
-    cannot be told apart, and a shift does no harm. Both are {raw frame number: (h, w) uint8}, raw's with each one's neighbours.
+    quarter of the frames do, the median of their offsets is returned, else 0. In a still scene a shift does no harm.
     """
     numbers = np.array(sorted(raw))
     pictures = np.stack([raw[number] for number in numbers.tolist()]).astype(np.float32)

@@ -27,18 +27,15 @@ class RecodedPairs(FacePairs):
         out, manipulation, split, device: as for FacePairs.
         condition: of ``addlib.codecs``, applied to the whole frames of the raw videos; or a quality that ``out`` holds.
         videos: only these, by their names in ``FacePairs.videos``; None: all.
-        cache, workers: as for ``recoded_crops``.
-
-    Raises:
-        ValueError: for an unknown condition or video, and where the raw crops of ``out`` are not found again in ``root``.
-        FileNotFoundError: where files are missing.
+        cache: folder where crops are kept, a file a video, by data, condition and code; None is "conditions" beside ``out``.
+        workers: processes that encode.
     """
 
     def __init__(
         self, root: str | Path, out: str | Path, manipulation: str, split: str, condition: str, *,
         videos: Sequence[str] | None = None, cache: str | Path | None = None, workers: int = 1, device: str = "cpu",
     ):  # fmt: skip
-        kept = condition in QUALITIES
+        kept, out = condition in QUALITIES, Path(out)
         super().__init__(out, manipulation, condition if kept else "raw", split, device=device)
         self.condition = condition
         if videos is not None:
@@ -51,7 +48,18 @@ class RecodedPairs(FacePairs):
         if kept:
             self.kbits = float(np.mean([_rate(item.files.get(condition)) for item in items]))
             return
-        crops, kbits = zip(*recoded_crops(items, out, condition, cache=cache, workers=workers), strict=True)
+        for reason in codecs.missing([condition]).values():
+            raise ValueError(f"condition {condition!r}: {reason}")
+        made_with = [provenance.versions().get(name) for name in ("numpy", "opencv", "av")]
+        made_with = provenance.digest([*made_with, provenance.code_hash(__name__)])
+        folder = Path(cache or out.parent / "conditions") / data_hash(out)
+        folder /= f"{'-'.join(condition.replace('>', ' ').split())}-{made_with}"
+        paths = [folder / f"{name}.npz" for name in names]
+        both = zip(paths, items, strict=True)
+        jobs = [(path, item, out, condition) for path, item in both if _read(path) is None]
+        for _ in map_unordered(_encode, jobs, workers=workers, total=len(jobs), describe=f"videos under {condition}"):
+            pass
+        crops, kbits = zip(*map(_read, paths), strict=True)
         self.kbits = float(np.mean(kbits))
         self._own = RAW, COMPRESSED
         self._held[COMPRESSED] = torch.from_numpy(np.concatenate(crops)).to(self.device)
@@ -68,42 +76,8 @@ class RecodedPairs(FacePairs):
         self.nbytes = sum(crops.nbytes for crops in self._held.values())
 
 
-def recoded_crops(
-    items: Sequence[Video], out: str | Path, condition: str, *, cache: str | Path | None = None, workers: int = 1
-) -> list[tuple[np.ndarray, float]]:
-    """Crops (N, S, S, 3) uint8, ascending by frame, and kilobits a second of each video under a condition.
-
-    Args:
-        items: videos of the tree that ``out`` was prepared from.
-        out, condition: as for RecodedPairs.
-        cache: folder where crops are kept, a file a video, under the hash of the data, the condition and what decides the
-            bytes; None is "conditions" beside ``out``.
-        workers: processes that encode.
-    """
-    for reason in codecs.missing([condition]).values():
-        raise ValueError(f"condition {condition!r}: {reason}")
-    made_with = [provenance.versions().get(name) for name in ("numpy", "opencv", "av")]
-    made_with = provenance.digest([*made_with, provenance.code_hash(__name__)])
-    folder = Path(cache or Path(out).parent / "conditions") / data_hash(out)
-    folder /= f"{'-'.join(condition.replace('>', ' ').split())}-{made_with}"
-    jobs = {folder / item.manipulation / f"{item.name}.npz": (item, Path(out), condition) for item in items}
-    todo = [(path, *job) for path, job in jobs.items() if _read(path) is None]
-    for _ in map_unordered(_encode, todo, workers=workers, total=len(todo), describe=f"videos under {condition}"):
-        pass
-    return [_read(path) for path in jobs]
-
-
-def _encode(job: tuple[Path, Video, Path, str]) -> None:
-    """Write the crops of one video; what another process is making is waited for."""
-    path, *what = job
-    with locked(path.with_name(f".{path.name}.lock")), one_thread():
-        if _read(path) is None:
-            crops, kbits = _recode_video(*what)
-            atomic_write(path, lambda file: np.savez(file, crops=crops, kbits=kbits))
-
-
 def _read(path: Path) -> tuple[np.ndarray, float] | None:
-    """Crops and kilobits a second that ``_encode`` wrote; None if there is no file, or none that is whole."""
+    """Crops and kilobits a second of a video; None if there is no file, or none that is whole."""
     try:
         with np.load(path) as found:
             return found["crops"], float(found["kbits"])
@@ -111,15 +85,18 @@ def _read(path: Path) -> tuple[np.ndarray, float] | None:
         return None
 
 
-def _recode_video(item: Video, out: Path, condition: str) -> tuple[np.ndarray, float]:
-    """Encode a whole raw video under a condition, and cut its faces where ``prepare`` found them."""
-    path = item.record(out)
-    if "raw" not in item.files or not path.is_file() or "boxes" not in (record := json.loads(path.read_text())):
-        raise FileNotFoundError(f"no raw file of {item.manipulation}/{item.name}, or no boxes in {path}; prepare again")
+def _encode(job: tuple[Path, Video, Path, str]) -> None:
+    """Encode a whole raw video, and cut its faces where ``prepare`` found them. What another process makes is waited for."""
+    path, item, out, condition = job
+    record = item.record(out)
+    if "raw" not in item.files or not record.is_file() or "boxes" not in (found := json.loads(record.read_text())):
+        raise FileNotFoundError(
+            f"no raw file of {item.manipulation}/{item.name}, or no boxes in {record}; prepare again"
+        )
     raw = clips.open_clip(item.files["raw"])
     place = {number: index for index, number in enumerate(raw.numbers.tolist())}
-    boxes = {place.get(int(number), -1): box for number, box in record["boxes"].items()}
-    how, originals = (record["key"]["size"], record["key"]["scale"]), []
+    boxes = {place.get(int(number), -1): box for number, box in found["boxes"].items()}
+    how, originals = (found["key"]["size"], found["key"]["scale"]), []
 
     def frames():
         for index, (_, picture) in enumerate(raw.pictures(list(place))):
@@ -128,10 +105,13 @@ def _recode_video(item: Video, out: Path, condition: str) -> tuple[np.ndarray, f
                 originals.append(faces.crop(frame, boxes[index], *how))
             yield frame
 
-    seen = codecs.recode(frames(), condition, fps=_frames_a_second(raw), wanted=set(boxes) - {-1})
-    if not np.array_equal(originals, np.load(out / "crops" / item.manipulation / "raw" / f"{item.name}.npy")):
-        raise ValueError(f"{raw.path} gives other crops than {out} holds; give the tree that it was prepared from")
-    return np.stack([faces.crop(seen.frames[index], box, *how) for index, box in boxes.items()]), seen.kbits
+    with locked(path.with_name(f".{path.name}.lock")), one_thread():
+        if _read(path) is None:
+            seen = codecs.recode(frames(), condition, fps=_frames_a_second(raw), wanted=set(boxes) - {-1})
+            if not np.array_equal(originals, np.load(out / "crops" / item.manipulation / "raw" / f"{item.name}.npy")):
+                raise ValueError(f"{raw.path} gives other crops than {out} holds; give the tree it was prepared from")
+            crops = np.stack([faces.crop(seen.frames[index], box, *how) for index, box in boxes.items()])
+            atomic_write(path, lambda file: np.savez(file, crops=crops, kbits=seen.kbits))
 
 
 def _frames_a_second(clip: clips.VideoClip | clips.PictureClip) -> float:

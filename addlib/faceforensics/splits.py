@@ -23,20 +23,19 @@ def groups(names: Iterable[Sequence[str]]) -> dict[str, int]:
 
 
 def seeded(names: Iterable[Sequence[str]], seed: int = 0, shares: Sequence[float] = SHARES) -> dict[str, str]:
-    """Split identities at random, by pair: {identity: split}.
+    """Split identities at random, those that share a video together: {identity: split}.
 
     Args:
-        names: for each video, the identities in it. Identities that share a video go together.
+        names: for each video, the identities in it.
         seed: of the shuffle.
         shares: of train, val, test; rounded, each at least one group.
-
-    Raises:
-        ValueError: if there are fewer than three groups, since each split needs one.
     """
     group_of = groups(names)
     count = len(set(group_of.values()))
     if count < 3:
-        raise ValueError(f"{count} groups of identities; expected three pairs or more, one for each split, or give splits=")
+        raise ValueError(
+            f"{count} groups of identities; expected a pair for each of three splits or more, or give splits="
+        )
     sizes = [max(1, round(share * count)) for share in shares[1:]]
     order = np.random.default_rng([seed, 1]).permutation(count)
     split_of_group = dict(zip(order.tolist(), np.repeat(SPLITS, [count - sum(sizes), *sizes]).tolist(), strict=True))
@@ -48,10 +47,6 @@ def official(splits: str | Path | dict) -> dict[str, str]:
 
     Args:
         splits: folder with train.json, val.json and test.json, or {"train": [["071", "054"], …], …}.
-
-    Raises:
-        FileNotFoundError: for a missing file.
-        ValueError: for another form or an identity in two splits.
     """
     if not isinstance(splits, dict):
         folder, splits = Path(splits), {}
@@ -71,7 +66,7 @@ def official(splits: str | Path | dict) -> dict[str, str]:
                 raise ValueError(f'{split} holds {pair!r}; expected a list of pairs such as [["071", "054"]]')
             for identity in pair:
                 if assigned.setdefault(identity, split) != split:
-                    raise ValueError(f"identity {identity} is in {assigned[identity]} and in {split}; expected one split")
+                    raise ValueError(f"{identity} is in {assigned[identity]} and in {split}; expected it in one split")
     return assigned
 
 
@@ -82,26 +77,19 @@ def split_of(ids: Sequence[str], assigned: dict[str, str]) -> str | None:
 
 
 def check(videos: Sequence[Video], assigned: dict[str, str]) -> None:
-    """See that splits, {identity: split}, fit the videos on disk, before anything is cut.
-
-    Raises:
-        ValueError: if the number of an identity is spelled in two ways, such as 71 and 071, on disk or in the split, or
-            if no video of a split is there.
-    """
+    """Raise ValueError where an identity's number is spelled in two ways, such as 71 and 071, or no video of a split is there."""
     for family in {reals_of(video.manipulation) for video in videos}:
         there = {i for video in videos if reals_of(video.manipulation) == family for i in video.ids if i.isdecimal()}
         spelled = {int(identity): identity for identity in sorted(there, reverse=True)}
         for identity in sorted(there):
             if (other := spelled[int(identity)]) != identity:
-                raise ValueError(f"videos are named by {other} and {identity}, the same number; rename those of one kind")
+                raise ValueError(f"videos are named by {other} and {identity}, one number; rename those of one kind")
         for identity in filter(str.isdecimal, assigned):
             if (other := spelled.get(int(identity), identity)) not in assigned:
-                raise ValueError(f'the split names {identity}, the videos {other}: write it with the same zeros, as "{other}"')
+                raise ValueError(f'the split names {identity}, the videos {other}: write its zeros too, as "{other}"')
     for split in SPLITS:
         named = [identity for identity, name in assigned.items() if name == split][:3]
         if named and all(split_of(video.ids, assigned) != split for video in videos):
             there = [video.name for video in videos[:3]]
-            raise ValueError(
-                f"no video on disk is in {split}: it names identities such as {named}, the videos are such as {there}; "
-                "give the split files of this data set, or leave splits out"
-            )
+            remedy = "give the split files of this data set, or leave splits out"
+            raise ValueError(f"no video on disk is in {split}, which has {named}; there are {there}: {remedy}")

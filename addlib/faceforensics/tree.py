@@ -15,15 +15,12 @@ QUALITIES = ("raw", "c23", "c40")
 FOLDERS = {"raw": ("raw", "c0"), "c23": ("c23",), "c40": ("c40",)}  # c0 is an older name of raw
 REALS = {ORIGINAL: "youtube", ACTORS: "actors"}  # folders of original_sequences
 VIDEO_FILES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts")  # in small or capital letters
-EXPECTED = (
-    "expected original_sequences/youtube/{raw,c23,c40}/videos/071.mp4 and manipulated_sequences/<manipulation>/"
-    "{raw,c23,c40}/videos/071_054.mp4, or images/071/0000.png in place of videos/071.mp4"
-)
+EXPECTED = "FaceForensics++ has original_sequences/youtube/c23/videos/071.mp4 (or images/071/0000.png), and so on"
 
 
 @dataclass(frozen=True)
 class Video:
-    """One video in all its qualities; ``files`` has a path, of a video or a folder of images, for each that is on disk."""
+    """One video in all its qualities; ``files`` has the path of a video or a folder of images for each that is on disk."""
 
     manipulation: str
     name: str
@@ -40,7 +37,7 @@ class Video:
         return identities(self.name)
 
     def stamps(self) -> dict[str, list[int] | None]:
-        """For each quality number, size and time of its files, which change when one is replaced; None where there is none."""
+        """For each quality number, size and time of its files, which change when one is replaced; None for a dead link."""
         found = {}
         for quality, path in self.files.items():
             try:
@@ -78,8 +75,7 @@ def discover(
         qualities: out of "raw", "c23", "c40"; a folder "c0" is read as raw.
 
     Raises:
-        FileNotFoundError: for a missing folder.
-        ValueError: for an unknown quality, a manipulation that is no folder name, or a video that is there twice.
+        FileNotFoundError, ValueError: for a missing folder; an unknown quality or manipulation, or a video that is there twice.
     """
     root = Path(root)
     if unknown := set(qualities) - set(FOLDERS):
