@@ -1,12 +1,15 @@
 """The command line: ``addlib generate | prepare | verify | sweep | predict``.
 
 Modules are imported by the command that needs them, so that help is instant. An option that is not given is not passed on:
-the function's own default holds.
+the function's own default holds. A command returns 0 only if everything that was asked for was done.
 """
 
 from __future__ import annotations
 
 import sys
+import warnings
+from functools import partial
+from pathlib import Path
 
 import click
 
@@ -14,91 +17,82 @@ from addlib import __version__
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0 only if everything that was asked for was done, 1 if not, 2 for a wrong command line."""
+    """Run one command; its exit code: 0 done, 1 not all of it, 2 a wrong command line, 130 interrupted."""
     try:
-        done = commands.main(argv, prog_name="addlib", standalone_mode=False)
-        return int(not done) if isinstance(done, bool) else done or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *about: _say(f"warning: {' '.join(str(message).split())}")
+            return commands.main(argv, prog_name="addlib", standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        return _say("interrupted; running the same command again goes on from here", 130)
-    except Exception as error:
-        if "--debug" in (sys.argv if argv is None else argv):
-            raise
-        return _say(f"error: {_told(error)}", 1)
+        _say("interrupted; running the same command again goes on from here")
+        return 130
+    except (OSError, ValueError, RuntimeError, ModuleNotFoundError) as error:
+        _say(f"error: {error}")
+        return 1
 
 
-def _say(text, code):
+def _say(text):
     click.echo(f"addlib: {text}", err=True)
-    return code
 
 
-def _told(error):
-    if isinstance(error, ModuleNotFoundError):
-        return f"{error}; install what all commands need: pip install 'addlib[book]'"
-    if isinstance(error, OSError):
-        return ": ".join(str(part) for part in (error.strerror or error, error.filename) if part)
-    if isinstance(error, ValueError | RuntimeError):
-        return str(error) or type(error).__name__
-    return f"{type(error).__name__}: {error}; addlib --debug shows where it comes from"
+def _given(options):
+    return {name: value for name, value in options.items() if value is not None and value is not False}
+
+
+def _output(context, option, file):
+    """A file to write, refused now and not after the work."""
+    endings = (".csv",) if option.name == "csv" else (".png", ".svg", ".pdf")
+    if file and not (Path(file).parent.is_dir() and file.lower().endswith(endings)):
+        raise click.BadParameter(
+            f"expected a file ending in {' or '.join(endings)}, in a folder that exists, not {file}"
+        )
+    return file
+
+
+number = partial(click.option, type=int, metavar="N")
+names = partial(click.option, metavar="A,B", callback=lambda context, option, text: text and text.split(","))
+output = partial(click.option, metavar="FILE", callback=_output)
+folder = partial(click.argument, type=click.Path(exists=True, file_okay=False))
+scheduler = click.option("--scheduler", metavar="ADDRESS", help="Dask, e.g. tcp://host:8786 (default: local).")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="addlib", message="%(prog)s %(version)s")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def commands(debug: bool) -> None:
+def commands() -> None:
     """Data, preparation, trainings, and judgement of a video."""
-
-
-def _number(name, text, metavar="N"):
-    return click.option(name, type=int, metavar=metavar, help=text)
-
-
-def _names(name, text):
-    def split(context, parameter, value):
-        return tuple(part for parts in value for part in parts.split(",") if part)
-
-    return click.option(name, multiple=True, callback=split, metavar="A,B", help=text)
-
-
-def _given(options):
-    return {name: value for name, value in options.items() if value is not None and value is not False and value != ()}
-
-
-_scheduler = click.option("--scheduler", metavar="ADDRESS", help="Dask, e.g. tcp://host:8786 (default: local).")
 
 
 @commands.command()
 @click.argument("root")
-@_number("--people", "Identities (default: 200).")
-@_number("--frames", "Frames of each video (default: 8).")
-@_number("--seed", "The same seed gives the same bytes (default: 0).")
-@_number("--workers", "Processes (default: one per core).")
+@number("--people", help="Identities (default: 200).")
+@number("--frames", help="Frames of each video (default: 8).")
+@number("--seed", help="The same seed gives the same bytes (default: 0).")
+@number("--workers", help="Processes (default: one per core).")
 @click.option("--overwrite", is_flag=True, help="Replace a tree made with other settings.")
-def generate(root: str, **options) -> bool:
+def generate(root: str, **options) -> None:
     """Write MiniForensics, a data set of synthetic people, as an FF++ tree of H.264 files to ROOT."""
     from addlib import miniforensics
 
     miniforensics.generate(root, **_given(options))
-    return True
 
 
 @commands.command()
-@click.argument("root")
+@folder("root")
 @click.argument("out")
-@_names("--manipulations", "E.g. NeuralTextures (default: all found).")
-@_names("--qualities", "Of raw,c23,c40 (default: all three).")
-@_number("--frames", "Frames sampled from each video (default: 64).")
-@_number("--size", "Edge of a crop in pixels (default: 128).", "PIXELS")
-@_number("--seed", "Seed of frames and of split (default: 0).")
-@_number("--upsample", "Doublings of a frame before the search (default: 0).")
-@_number("--retry", "More doublings where no face is found (default: 1).")
-@_number("--search", "Shrink larger frames for the search (default: 480).", "PIXELS")
+@names("--manipulations", help="E.g. NeuralTextures (default: all found).")
+@names("--qualities", help="Of raw,c23,c40 (default: all three).")
+@number("--frames", help="Frames sampled from each video (default: 64).")
+@number("--size", help="Edge of a crop in pixels (default: 128).")
+@number("--seed", help="Seed of frames and of split (default: 0).")
+@number("--upsample", help="Doublings of a frame before the search (default: 0).")
+@number("--retry", help="More doublings where no face is found (default: 1).")
+@number("--search", help="Shrink frames of more pixels for the search (default: 480).")
 @click.option("--splits", metavar="FOLDER", help="train.json, val.json, test.json of FF++ (default: seeded).")
-@_number("--workers", "Local processes (default: one per core).")
-@_scheduler
-def prepare(root: str, out: str, **options) -> bool:
+@number("--workers", help="Local processes (default: one per core).")
+@scheduler
+def prepare(root: str, out: str, **options) -> int:
     """Cut aligned face crops from the FF++ tree ROOT into OUT, with a manifest. Interrupted runs go on."""
     from addlib import faceforensics
 
@@ -106,49 +100,49 @@ def prepare(root: str, out: str, **options) -> bool:
     counts = [f"{int((manifest['status'] == status).sum())} {status}" for status in ("ok", "short", "failed")]
     print(f"{out}: {int(manifest['crops'].sum())} crops from {len(manifest)} videos; {', '.join(counts)}")
     print(f"data hash {faceforensics.data_hash(out)}")
-    if noted := int((manifest["note"] != "").sum()) if "note" in manifest else 0:
+    if noted := int((manifest["note"] != "").sum()):
         print(f"{noted} rows of {out}/manifest.csv say in their note what else is out of the ordinary")
     for row in manifest[manifest["status"] != "ok"].itertuples():
         where = f"{row.manipulation}/{row.quality}/{row.video}"
         print(f"{row.status}: {where}: {row.crops} of {row.asked} crops, {row.reason}")
-    return not (manifest["status"] == "failed").any()
+    return int((manifest["status"] == "failed").any())
 
 
 @commands.command()
-@click.argument("out")
+@folder("out")
 @click.option("--alignment", is_flag=True, help="Measure that c23 and c40 show the face where raw does.")
-def verify(out: str, **options) -> bool:
+def verify(out: str, **options) -> int:
     """Check the folder OUT that prepare wrote against its manifest, byte by byte."""
     from addlib import faceforensics
 
     problems = faceforensics.verify(out, **_given(options))
     print("\n".join(problems) if problems else f"{out}: all crops are as the manifest says")
-    return not problems
+    return int(bool(problems))
 
 
 @commands.command()
 @click.argument("grid")
-@_number("--workers", "Trainings at once (default: one per GPU, or per core).")
-@_scheduler
-@_number("--limit", "At most so many trainings (default: all).")
+@number("--workers", help="Trainings at once (default: one per GPU, or per core).")
+@scheduler
+@number("--limit", help="At most so many trainings (default: all).")
 @click.option("--stale", is_flag=True, help="Train again what other code than today's gave.")
 @click.option("--force", is_flag=True, help="Train again what has a row.")
-def sweep(grid: str, **options) -> bool:
+def sweep(grid: str, **options) -> int:
     """Train what the table of results lacks of GRID, a YAML file or the stem of one in book/experiments/grids."""
     from addlib.sweep import sweep
 
-    return sweep(grid, **_given(options))
+    return int(not sweep(grid, **_given(options)))
 
 
 @commands.command()
-@click.argument("clips", nargs=-1, required=True, metavar="CLIP...")
+@click.argument("clips", nargs=-1, required=True, metavar="CLIP...", type=click.Path(exists=True))
 @click.option("--weights", required=True, metavar="FILE", help="data/runs/NAME/weights.safetensors, or NAME alone.")
-@_number("--frames", "Frames to look at, evenly spread (default: 64).")
-@_number("--shift", "Pixels that training took off the crops (default: as the weights say).")
+@number("--frames", help="Frames to look at, evenly spread (default: 64).")
+@number("--shift", help="Pixels that training took off the crops (default: as the weights say).")
 @click.option("--threshold", type=float, default=0.5, show_default=True, help="Fake above this probability.")
-@click.option("--csv", metavar="FILE", help="Write frame, time, box and probability of every frame.")
-@click.option("--plot", metavar="FILE", help="Draw the probability over time (.png, .svg or .pdf).")
-def predict(clips, weights, threshold, csv, plot, **options) -> bool:
+@output("--csv", help="Write frame, time, box and probability of every frame.")
+@output("--plot", help="Draw the probability over time (.png, .svg or .pdf).")
+def predict(clips, weights, threshold, csv, plot, **options) -> int:
     """Say of each CLIP (video, picture, or folder of pictures) how likely a detector takes it for fake, by its faces."""
     import pandas as pd
 
@@ -158,27 +152,23 @@ def predict(clips, weights, threshold, csv, plot, **options) -> bool:
     detector, about = read_detector(judge.weights_file(weights))
     known = [f"{name} {about[name]}" for name in ("manipulation", "quality", "distiller") if name in about]
     print(f"{detector.name}, trained on: {', '.join(known) or 'the file does not say what'}")
-    print(
-        "It judges what is like that: manipulation, compression, kind of people. About other videos it is no evidence."
-    )
-    if options["shift"] is None:
-        options["shift"] = judge.shift_of(about)
-    if options["shift"] is None:
-        print(
-            f"How many pixels training took off the crops is not known (recipe {about.get('recipe')}): 0, or give --shift."
-        )
+    print("It judges what is like that: manipulation, compression, kind of people. Of other videos it is no evidence.")
+    if options["shift"] is None and (shift := judge.shift_of(about)) is not None:
+        options["shift"] = shift
+    elif options["shift"] is None:
+        print(f"What training took off the crops is not known (recipe {about.get('recipe')}): no pixels, or --shift.")
     found = {}
     for clip in clips:
         try:
             found[clip] = judge.judge(clip, detector, **_given(options))
             print(f"{clip}: {found[clip].verdict(threshold)}", flush=True)
         except (OSError, ValueError) as error:
-            _say(f"error: {_told(error)}", 1)
+            _say(f"error: {error}")
     if csv and found:
         pd.concat([one.frames.assign(clip=clip) for clip, one in found.items()]).to_csv(csv, index=False)
     if plot and found:
         judge.plot(found).savefig(plot, dpi=150)
-    return len(found) == len(set(clips)) and all(one.faces for one in found.values())
+    return int(len(found) < len(set(clips)) or not all(one.faces for one in found.values()))
 
 
 if __name__ == "__main__":

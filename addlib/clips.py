@@ -7,16 +7,15 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from . import video
-from .video import Orientation, VideoError
+from .video import VideoClip, VideoError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 UNREAD = (".heic", ".heif", ".avif", ".jxl", ".dng", ".cr2", ".nef", ".arw")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # as Pillow names them; it would start programs for some others
 SIGNS = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*")  # first bytes of pictures; "RIFF" needs a second look
-EXIF_ORIENTATION = 274
 
 
 def open_clip(path: str | Path, *, any_names: bool = False) -> VideoClip | PictureClip:
@@ -31,120 +30,76 @@ def open_clip(path: str | Path, *, any_names: bool = False) -> VideoClip | Pictu
         VideoError: it holds no frames that can be read; the message says what to do.
     """
     path = Path(path)
-    if path.is_dir():
-        return PictureClip(path, _numbered(path, any_names))
-    if path.suffix.lower() in UNREAD:
-        raise VideoError(f"{path} is a kind of picture that is not read; save it as PNG or JPEG")
-    return PictureClip(path, {0: path}) if path.is_file() and _is_picture(path) else VideoClip(path)
-
-
-class VideoClip:
-    """Frames of a video file, numbered in presentation order.
-
-    numbers: all frame numbers, ascending. times: seconds of each, or None. size: (height, width) as shown. total: numbers run below it.
-    """
-
-    def __init__(self, path):
-        self.path, self.when = path, video.timeline(path)
-        self.total, self.times, self.size = self.when.count, self.when.times, self.when.size
-        self.numbers = np.arange(self.total)
-
-    def pictures(self, wanted: Iterable[int]) -> Iterator[tuple]:
-        """Yield (number, picture) of the wanted frames, ascending; a picture has ``rgb()`` and ``thumbnail(side)``."""
-        return video.pictures(self.path, self.when, wanted)
-
-    def sha256(self) -> str:
-        """Of the file's bytes."""
-        return _sha256(self.path)
+    files = _numbered(path, any_names) if path.is_dir() else {0: path}
+    if unread := [file for file in files.values() if file.suffix.lower() in UNREAD]:
+        raise VideoError(f"{unread[0]} is a kind of picture that is not read; save it as PNG or JPEG")
+    return PictureClip(path, files) if path.is_dir() or (path.is_file() and _is_picture(path)) else VideoClip(path)
 
 
 class PictureClip:
-    """A picture, or a folder of them. Attributes and methods: as of VideoClip; pictures say nothing of time."""
+    """A picture, or a folder of them, each of its own size; ``size`` is that of the first. Otherwise as VideoClip."""
 
     times = None
 
-    def __init__(self, path, files):
+    def __init__(self, path: Path, files: dict[int, Path]):
         self.path, self._files = path, dict(sorted(files.items()))
         self.numbers = np.array(list(self._files))
         self.total = int(self.numbers[-1]) + 1
-        self.size = read_picture(self._files[self.numbers[0]], decode=False)
+        self.size = read_picture(self._files[self.numbers[0]]).shape[:2]
 
-    def pictures(self, wanted):
-        """As of VideoClip; every picture may have its own size."""
+    def frames(self, wanted: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """As of VideoClip."""
         for number in sorted(wanted):
             if number not in self._files:
                 raise VideoError(f"{self.path} holds no picture of frame {number}")
-            yield number, _Still(read_picture(self._files[number]))
+            yield number, read_picture(self._files[number])
 
-    def sha256(self):
+    def sha256(self) -> str:
         """Of the names and hashes of all pictures."""
-        lines = [f"{file.name} {_sha256(file)}" for file in self._files.values()]
+        lines = [f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in self._files.values()]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def read_picture(file: Path, *, decode: bool = True) -> np.ndarray | tuple[int, int]:
-    """A picture as it is shown, turned as its EXIF data say: (H, W, 3) uint8 RGB; without ``decode`` only (H, W).
+def read_picture(file: Path) -> np.ndarray:
+    """A picture as it is shown, turned as its EXIF data say: (H, W, 3) uint8 RGB.
 
     Raises:
         VideoError: damaged, cut off, of more than ``video.MAX_PIXELS``, or several pictures in one file.
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
-        with Image.open(file) as image:
-            (width, height), count = image.size, getattr(image, "n_frames", 1)
-            if height * width > video.MAX_PIXELS:
-                raise VideoError(f"{file} announces {width}×{height} pixels; at most {video.MAX_PIXELS} are read")
-            if (
-                count > 1 and image.format != "MPO"
-            ):  # in a camera's MPO the first is the picture, the others are previews
-                raise VideoError(
-                    f"{file} holds {count} pictures; save each as a file of its own, 0000.png, 0001.png, …"
-                )
-            orientation = Orientation.of_exif(image.getexif().get(EXIF_ORIENTATION))
-            if not decode:
-                return orientation.size(height, width)
-            if image.mode.startswith("I;16"):
-                return orientation.apply(np.stack([np.asarray(image) >> 8] * 3, -1).astype(np.uint8))
+        with Image.open(file, formats=FORMATS) as image:
+            if image.width * image.height > video.MAX_PIXELS:
+                raise ValueError(f"{image.width}×{image.height} pixels are more than {video.MAX_PIXELS}")
+            # In a camera's MPO the first is the picture, the others are previews.
+            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+                raise ValueError(f"it holds {image.n_frames} pictures")
             if image.mode in ("I", "F"):
-                raise VideoError(f"{file} holds numbers of mode {image.mode}, no colours; save it as an 8-bit PNG")
-            return orientation.apply(np.array(image.convert("RGB")))
-    except VideoError:
-        raise
+                raise ValueError(f"it holds numbers of mode {image.mode}, no colours")
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I;16"):
+                return np.stack([np.asarray(image) >> 8] * 3, -1).astype(np.uint8)
+            return np.array(image.convert("RGB"))
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise VideoError(f"{file} ({file.stat().st_size} bytes) cannot be decoded: {error}; save it again") from error
-
-
-class _Still:
-    def __init__(self, pixels):
-        self._pixels = pixels
-
-    def rgb(self):
-        return self._pixels
-
-    def thumbnail(self, side):
-        height, width = video.thumbnail_size(self._pixels.shape[:2], side)
-        small = cv2.resize(self._pixels, (width, height), interpolation=cv2.INTER_AREA)
-        return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+        raise VideoError(
+            f"{file} cannot be decoded: {error}; save it anew as an 8-bit PNG, alone in its file"
+        ) from error
 
 
 def _numbered(folder, any_names):
     """{frame number: file} of a folder of pictures."""
-    files = [file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")]
-    if unread := [file.name for file in files if file.suffix.lower() in UNREAD]:
-        raise VideoError(f"{folder} holds {unread[0]}, a kind of picture that is not read; save it as PNG or JPEG")
-    files = [file for file in files if file.suffix.lower() in PICTURES]
+    files = [file for file in sorted(folder.glob("[!.]*")) if file.suffix.lower() in PICTURES + UNREAD]
     if not files:
         raise VideoError(f"{folder} holds no pictures; expected 0000.png, 0001.png, …; name video files themselves")
-    odd = next((file for file in files if not file.stem.isdecimal()), None)
+    odd = [file.name for file in files if not file.stem.isdecimal()]
     if odd and any_names:
         return dict(enumerate(sorted(files, key=lambda file: [int(n) for n in re.findall(r"\d+", file.stem)])))
     if odd:
-        raise VideoError(f"{folder} holds {odd.name}; expected pictures named by frame number, such as 0000.png")
-    found = {}
-    for file in files:
-        if found.setdefault(int(file.stem), file) != file:
-            raise VideoError(f"{folder} holds frame {int(file.stem)} twice: {found[int(file.stem)].name}, {file.name}")
+        raise VideoError(f"{folder} holds {odd[0]}; expected pictures named by frame number, such as 0000.png")
+    found = {int(file.stem): file for file in files}
+    if twice := set(files) - set(found.values()):
+        raise VideoError(f"{folder} holds frame {int(min(twice).stem)} twice, also as {min(twice).name}; remove one")
     return found
 
 
@@ -154,8 +109,3 @@ def _is_picture(path):
         head = file.read(4096)
     webp = head.startswith(b"RIFF") and head[8:12] == b"WEBP"
     return (head.startswith(SIGNS) or webp) and b"acTL" not in head and path.suffix.lower() not in (".mjpeg", ".mjpg")
-
-
-def _sha256(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,8 +23,6 @@ from av.bitstream import BitStreamFilterContext
 
 from . import video
 
-__all__ = ["CODECS", "CONDITIONS", "IMAGES", "Recoded", "missing", "parse", "payload", "recode"]
-
 # What the book measures. On MiniForensics H.265, VP9 and AV1 take about the rate of "h264 23" here, and that of "h264 40".
 CONDITIONS = (
     "h264 23", "h264 30", "h264 35", "h264 40", "h264 45", "h265 24", "h265 38", "vp9 40", "vp9 63", "av1 38", "av1 63",
@@ -33,13 +30,12 @@ CONDITIONS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Codec:
+class Codec(NamedTuple):
     """FFmpeg's name of an encoder, the end of its scale of constant qualities, and its options besides the quality."""
 
     encoder: str
     worst: int
-    options: dict = field(default_factory=dict)
+    options: dict = {}
 
 
 # One thread each, so that the same frames give the same bytes on any number of cores.
@@ -52,7 +48,6 @@ CODECS = {
 IMAGES = {"jpeg": (".jpg", cv2.IMWRITE_JPEG_QUALITY), "webp": (".webp", cv2.IMWRITE_WEBP_QUALITY)}
 # By the decoder's name, the types of the units of a stream in which the encoder describes itself, and no picture is.
 REMARKS = {"h264": "6", "hevc": "39-40"}
-SCALES = {name: (0, codec.worst) for name, codec in CODECS.items()} | dict.fromkeys(IMAGES, (1, 100))
 
 
 class Recoded(NamedTuple):
@@ -68,19 +63,15 @@ def parse(condition: str) -> tuple[tuple[str, int | None], ...]:
     Raises:
         ValueError: a step does not exist, or a quality is not on its scale.
     """
+    scales = {name: (0, codec.worst) for name, codec in CODECS.items()} | dict.fromkeys(IMAGES, (1, 100))
     steps = []
-    for text in condition.split(">"):
-        name, _, quality = text.strip().partition(" ")
-        low, high = SCALES.get(name, (None, None))
-        if name == "half" and not quality:
-            steps.append((name, None))
-        elif name in SCALES and quality.isdecimal() and low <= int(quality) <= high:
-            steps.append((name, int(quality)))
-        else:
-            known = ", ".join(f"{name} {low}..{high}" for name, (low, high) in SCALES.items())
-            raise ValueError(
-                f"condition {condition!r}: step {text.strip()!r} is none of half, {known}; join steps by ' > '"
-            )
+    for text in map(str.strip, condition.split(">")):
+        name, _, quality = text.partition(" ")
+        low, high = scales.get(name, (1, 0))
+        if text != "half" and not (quality.isdecimal() and low <= int(quality) <= high):
+            known = ", ".join(f"{name} {low}..{high}" for name, (low, high) in scales.items())
+            raise ValueError(f"condition {condition!r}: step {text!r} is none of half, {known}; join steps by ' > '")
+        steps.append((name, int(quality) if quality else None))
     return tuple(steps)
 
 
@@ -88,13 +79,9 @@ def missing(conditions: Iterable[str] = CONDITIONS) -> dict[str, str]:
     """{condition: reason} of those that cannot be made here, because PyAV lacks an encoder. Raises as ``parse``."""
     lacking = {}
     for condition in conditions:
-        for name in [name for name, _ in parse(condition) if name in CODECS]:
-            try:
-                av.Codec(CODECS[name].encoder, "w")
-            except ValueError:
-                lacking[condition] = (
-                    f"PyAV {av.__version__} has no encoder {CODECS[name].encoder}; install a PyAV that has it"
-                )
+        for encoder in [CODECS[name].encoder for name, _ in parse(condition) if name in CODECS]:
+            if encoder not in av.codecs_available:
+                lacking[condition] = f"PyAV {av.__version__} has no encoder {encoder}; install a PyAV that has it"
     return lacking
 
 
@@ -106,49 +93,42 @@ def recode(
     Codecs halve the resolution of colour, so an odd side is continued by a pixel, and cut again in the end.
 
     Args:
-        frames: (H, W, 3) uint8 RGB arrays of one size, taken one by one: a long video need not fit into the memory.
+        frames: (H, W, 3) uint8 RGB of one size, taken one by one: a long video need not fit into the memory.
         condition: see the top of this module.
-        fps: frames a second.
         wanted: numbers of the frames to return, from 0; None: all.
 
     Raises:
-        ValueError: the condition does not exist or cannot be made here; there are no frames, or they are not of one size or
-            not taken by the encoder; fewer or more frames come back.
+        ValueError: the condition cannot be made here, the frames cannot be encoded, or not as many come back.
     """
     steps = parse(condition)
     for reason in missing([condition]).values():
         raise ValueError(f"condition {condition!r}: {reason}")
-    given, sizes = [], []
+    given, sizes, kept, count = [], [], {}, 0  # sizes: bytes of the last coding
     with tempfile.TemporaryDirectory(prefix="addlib-") as folder:
         frames = _even(frames, given)
-        for number, (name, quality) in enumerate(steps):
-            if name in CODECS:
-                path = Path(folder) / f"{number}.mp4"
-                _write(path, frames, name, quality, fps)
-                frames, sizes = video.read_frames(path), [payload(path)]
+        for step, (name, quality) in enumerate(steps):
+            if name == "half":
+                frames = map(_half, frames)
             elif name in IMAGES:
                 sizes = []
                 frames = _as_images(frames, name, quality, sizes)
             else:
-                frames = map(_half, frames)
-        kept, count = {}, 0
-        for number, frame in enumerate(frames):
-            count += 1
-            if wanted is None or number in wanted:
-                kept[number] = frame[: given[0][0], : given[0][1]]
-    if count != len(given) or not count:
+                path = Path(folder, f"{step}.mp4")
+                _write(path, frames, name, quality, fps)
+                frames, sizes = video.read_frames(path), [payload(path)]
+        for count, frame in enumerate(frames, 1):
+            if wanted is None or count - 1 in wanted:
+                kept[count - 1] = frame[: given[0][0], : given[0][1]]
+    if not count or count != len(given):
         raise ValueError(f"condition {condition!r} returned {count} of {len(given)} frames")
     return Recoded(kept, 8 * sum(sizes) * fps / 1000 / count if sizes else float("nan"))
 
 
 def payload(path: str | Path) -> int:
-    """Bytes of the coded pictures in a video file, without the container and what the encoder says about itself.
-
-    For a clip of a few frames at a high factor these are more than the pictures. Raises VideoError as ``read_frames``.
-    """
+    """Bytes of the coded pictures in a video file, without the container and what the encoder says about itself."""
     with video.opened(path) as (container, stream):
-        packets, types = container.demux(stream), REMARKS.get(stream.codec_context.name)
-        if types:
+        packets = container.demux(stream)
+        if types := REMARKS.get(stream.codec_context.name):
             strip = BitStreamFilterContext(f"filter_units=remove_types={types}", stream)
             packets = (part for packet in packets for part in strip.filter(packet))
         return sum(packet.size for packet in packets)
@@ -156,10 +136,11 @@ def payload(path: str | Path) -> int:
 
 def _even(frames, given):
     """The frames with even sides; the size of each goes to ``given``."""
-    for frame in frames:
-        frame = video.checked(frame, len(given), *given[:1])
-        given.append(frame.shape[:2])
-        yield np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), "edge")
+    for index, frame in enumerate(frames):
+        frame = video.checked(frame, index, *given[:1])
+        height, width = frame.shape[:2]
+        given.append((height, width))
+        yield np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
 
 
 def _half(frame):
@@ -181,15 +162,9 @@ def _write(path, frames, name, quality, fps):
     """A video file of the frames, encoded on one thread at a constant quality."""
     if name == "h264":
         return video.write_video(path, frames, quality, fps)
-    codec = CODECS[name]
-    # SVT-AV1 describes itself at length on the error stream, whatever FFmpeg's level is, unless this variable forbids it.
-    before = os.environ.get("SVT_LOG")
-    os.environ["SVT_LOG"] = before or "1"
+    encoder, _, options = CODECS[name]
+    os.environ.setdefault("SVT_LOG", "1")  # else SVT-AV1 describes itself on the error stream, whatever FFmpeg's level
     try:
-        with av.open(str(path), "w") as container:
-            video.encode(container, codec.encoder, frames, fps, "yuv420p", {"crf": f"{quality}"} | codec.options)
+        video.encode(str(path), "mp4", encoder, frames, fps, "yuv420p", {"crf": f"{quality}"} | options)
     except av.FFmpegError as error:
-        raise ValueError(f"{codec.encoder} does not take these frames at {fps:g} a second: {error}") from error
-    finally:
-        if before is None:
-            del os.environ["SVT_LOG"]
+        raise ValueError(f"{encoder} does not take these frames at {fps:g} a second: {error}") from error

@@ -1,4 +1,4 @@
-"""One look for all figures of the book, and the few kinds of picture that chapters share."""
+"""One look for all figures of the book, and the grid of pictures that chapters share."""
 
 import sys
 
@@ -13,17 +13,11 @@ def theme() -> dict[str, tuple]:
 
     In a notebook figures are drawn with twice the pixels that they are shown with, so that they are sharp on any screen.
     """
-    import matplotlib as mpl
     import seaborn as sns
 
-    sns.set_theme(
-        context="notebook",
-        style="whitegrid",
-        palette="colorblind",
-        rc={"figure.dpi": DPI, "savefig.dpi": DPI, "figure.constrained_layout.use": True, "axes.titlesize": 11}
-        | {"figure.facecolor": "white"},
-    )
-    mpl.rcParams["image.interpolation"] = "nearest"
+    settings = {"figure.dpi": DPI, "savefig.dpi": DPI, "figure.constrained_layout.use": True, "axes.titlesize": 11}
+    settings |= {"figure.facecolor": "white", "image.interpolation": "nearest"}
+    sns.set_theme(style="whitegrid", palette="colorblind", rc=settings)
     # Outside a kernel there is no IPython, and nothing that shows a figure by itself.
     if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
@@ -34,31 +28,26 @@ def theme() -> dict[str, tuple]:
 
 
 def image_grid(images, *, rows=None, columns=None, side=1.5, cmap=None, vmin=None, vmax=None):
-    """Draw a grid of pictures with names along its edges.
+    """Draw a grid of pictures with names along its edges; returns the figure and the array of its axes.
 
     Args:
         images: list of rows, each a list of (H, W, 3) uint8 or (H, W) float arrays; None leaves a place empty.
         rows, columns: names.
         side: of a picture in inches.
         cmap, vmin, vmax: for the (H, W) ones.
-
-    Returns:
-        The figure and the array of its axes.
     """
     import matplotlib.pyplot as plt
 
-    height, width = len(images), max(len(row) for row in images)
+    height, width = len(images), max(map(len, images))
     figure, axes = plt.subplots(height, width, figsize=(side * width, side * height + 0.25), squeeze=False)
-    for i, j in np.ndindex(height, width):
-        axis = axes[i, j]
+    for (i, j), axis in np.ndenumerate(axes):
         axis.set(xticks=[], yticks=[])
         axis.grid(False)
-        for spine in axis.spines.values():
-            spine.set_visible(False)
+        axis.spines[:].set_visible(False)
         if j < len(images[i]) and images[i][j] is not None:
             axis.imshow(images[i][j], cmap=cmap, vmin=vmin, vmax=vmax)
-        if i == 0 and columns:
-            axis.set_title(columns[j], fontsize=9)
-        if j == 0 and rows:
-            axis.set_ylabel(rows[i], fontsize=9)
+    for axis, name in zip(axes[0], columns or (), strict=False):
+        axis.set_title(name, fontsize=9)
+    for axis, name in zip(axes[:, 0], rows or (), strict=False):
+        axis.set_ylabel(name, fontsize=9)
     return figure, axes

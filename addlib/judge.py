@@ -12,8 +12,7 @@ import pandas as pd
 
 from addlib import faces
 from addlib.clips import open_clip
-
-EDGES = ("left", "top", "right", "bottom")
+from addlib.files import project_root
 
 
 class Judgement(NamedTuple):
@@ -32,14 +31,13 @@ class Judgement(NamedTuple):
 
     def verdict(self, threshold: float = 0.5) -> str:
         """One line: fake or real, by which threshold and how many faces, and what was left out."""
-        answer = "not judged: no frontal face was found"
-        if self.faces:
-            answer = f"{'fake' if self.probability > threshold else 'real'}, probability of fake {self.probability:.3f}"
-            answer += f" (threshold {threshold:g})"
-        answer += f", a face in {self.faces} of {len(self.frames)} frames"
-        if several := int((self.frames["people"] > 1).sum()):
-            answer += f"; more than one person in {several} of them, the largest face judged"
-        return answer
+        answer = "fake" if self.probability > threshold else "real"
+        answer = f"{answer}, probability of fake {self.probability:.3f} (threshold {threshold:g})"
+        if not self.faces:
+            answer = "not judged: no frontal face was found"
+        several = int((self.frames["people"] > 1).sum())
+        more = f"; more than one person in {several} of them, the largest face judged" if several else ""
+        return f"{answer}, a face in {self.faces} of {len(self.frames)} frames{more}"
 
 
 def judge(
@@ -52,47 +50,56 @@ def judge(
     kind of people. It is no evidence about a video of unknown origin (chapter 14).
 
     Args:
-        clip: video file, picture, or folder of pictures.
+        clip: video file, picture, or folder of pictures. Raises as ``open_clip``.
         detector: of ``create_detector``, two classes, on any device.
         frames: how many to look at, fewer if the clip is shorter.
         shift: pixels that training took off the crops' sides (see ``Recipe``); the middle is taken.
         size, scale, search, upsample, retry: as for ``faceforensics.prepare``; a clip in which no face is found is searched
             again at double the scale, ``retry`` times.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        VideoError: it holds no frames that can be read.
-        ValueError: a setting is out of range.
     """
     if getattr(detector, "num_classes", None) != 2:
         raise ValueError(f"detector is a {type(detector).__name__}; expected one of create_detector with two classes")
     if frames < 1 or not 0 <= shift < size or retry < 0:
         raise ValueError(f"frames is {frames}, shift {shift}, retry {retry}; expected at least 1, 0 to {size - 1}, 0")
     source = open_clip(clip, any_names=True)
-    places = np.unique(np.linspace(0, len(source.numbers) - 1, min(frames, len(source.numbers))).round().astype(int))
-    wanted = source.numbers[places]
-    boxes, crops = {}, {}
+    wanted = source.numbers[np.unique(np.linspace(0, len(source.numbers) - 1, frames).round().astype(int))]
     for attempt in range(retry + 1):
-        for number, picture in source.pictures(set(wanted.tolist())):
-            frame = picture.rgb()
-            if found := faces.all_faces(frame, upsample=upsample + attempt, search=search):
-                boxes[number], crops[number] = found, faces.crop(frame, found[0], size, scale)
-        if boxes:
+        rows, crops = [], []
+        for number, frame in source.frames(wanted.tolist()):
+            found = faces.all_faces(frame, upsample=upsample + attempt, search=search)
+            time = np.nan if source.times is None else source.times[number]
+            rows.append((number, time, *(found[0] if found else [np.nan] * 4), len(found), np.nan))
+            crops += [faces.crop(frame, box, size, scale) for box in found[:1]]
+        if crops:
             break
-    times = np.full(len(wanted), np.nan) if source.times is None else np.asarray(source.times)[places]
-    table = pd.DataFrame({"frame": wanted, "time": times})
-    table[list(EDGES)] = [boxes[number][0] if number in boxes else [np.nan] * 4 for number in wanted]
-    table["people"] = [len(boxes.get(number, ())) for number in wanted]
-    shown = np.stack([crops[number] for number in sorted(crops)]) if crops else np.zeros((0, size, size, 3), np.uint8)
-    table["probability"] = np.nan
-    table.loc[table["people"] > 0, "probability"] = _probabilities(shown, detector, shift)
-    return Judgement(table, float(table["probability"].mean()), len(shown), shown)
+    names = ["frame", "time", "left", "top", "right", "bottom", "people", "probability"]
+    table, crops = pd.DataFrame(rows, columns=names), np.array(crops, np.uint8).reshape(-1, size, size, 3)
+    if len(crops):
+        table.loc[table["people"] > 0, "probability"] = _probabilities(crops, detector, shift)
+    return Judgement(table, float(table["probability"].mean()), len(crops), crops)
+
+
+def _probabilities(crops, detector, shift, batch_size=64):
+    """Of fake, (N,) for uint8 crops (N, S, S, 3), in evaluation mode."""
+    import torch
+    from torchvision.transforms.functional import center_crop
+
+    from addlib.detectors import normalisation
+
+    mean, std = normalisation(detector.name)
+    device, was_training, found = next(detector.parameters()).device, detector.training, []
+    detector.eval()
+    with torch.no_grad():
+        for batch in torch.from_numpy(crops).permute(0, 3, 1, 2).split(batch_size):
+            batch = center_crop(batch, [crops.shape[1] - shift] * 2).to(device).float() / 255
+            logits = detector((batch - mean) / std).logits.double()
+            found.append((logits[:, 1] - logits[:, 0]).sigmoid().cpu())
+    detector.train(was_training)
+    return torch.cat(found).numpy()
 
 
 def weights_file(name: str | Path) -> Path:
     """The file of weights meant by a path, or by the name of a training in data/runs; FileNotFoundError lists those there."""
-    from addlib.files import project_root
-
     runs = Path("data/runs")
     with contextlib.suppress(FileNotFoundError):
         runs = project_root() / runs
@@ -100,22 +107,16 @@ def weights_file(name: str | Path) -> Path:
         if path.is_file():
             return path
     kept = sorted(path.parent.name for path in runs.glob("*/weights.safetensors"))
-    if not kept:
-        raise FileNotFoundError(
-            f"no weights at {name}, and none in {runs}: train first (chapter 7, 'addlib sweep table2')"
-        )
-    raise FileNotFoundError("\n  ".join([f"no weights at {name}; in {runs} there are", *kept]))
+    known = "\n  ".join(["there are", *kept]) if kept else "there are none: train first (addlib sweep table2)"
+    raise FileNotFoundError(f"no weights at {name}; in {runs} {known}")
 
 
 def shift_of(about: Mapping) -> int | None:
     """The ``shift`` of the training that a file of weights tells about; None if it tells nothing that is known here."""
     from addlib.training import RECIPES
 
-    changes = about.get("changes") or {}
-    if isinstance(shift := about.get("shift", changes.get("shift")), int):
-        return shift
-    recipe = RECIPES.get(about.get("recipe"))
-    return None if recipe is None else recipe.shift
+    told = about.get("shift", (about.get("changes") or {}).get("shift"))
+    return told if isinstance(told, int) else getattr(RECIPES.get(about.get("recipe")), "shift", None)
 
 
 def plot(judgements: Judgement | Mapping[str, Judgement], title: str = ""):
@@ -134,25 +135,3 @@ def plot(judgements: Judgement | Mapping[str, Judgement], title: str = ""):
         axis.set(ylim=(-0.03, 1.03), xlabel="seconds" if timed else "frame", ylabel="probability of fake", title=name)
         axis.legend(fontsize=8)
     return figure
-
-
-def _probabilities(crops, detector, shift, batch_size=64):
-    """Of fake, (N,) for uint8 crops (N, S, S, 3), in evaluation mode."""
-    import torch
-    from torchvision.transforms.functional import center_crop
-
-    from addlib.detectors import normalisation
-
-    mean, std = normalisation(detector.name)
-    device = next(detector.parameters()).device
-    was_training = detector.training
-    detector.eval()
-    found = []
-    with torch.no_grad():
-        for start in range(0, len(crops), batch_size):
-            batch = torch.from_numpy(crops[start : start + batch_size]).permute(0, 3, 1, 2)
-            batch = center_crop(batch, [crops.shape[1] - shift] * 2)
-            logits = detector((batch.to(device).float() / 255 - mean) / std).logits.double()
-            found.append((logits[:, 1] - logits[:, 0]).sigmoid().cpu().numpy())
-    detector.train(was_training)
-    return np.concatenate(found) if found else np.zeros(0)

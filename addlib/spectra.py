@@ -11,80 +11,55 @@ def luminance(image: np.ndarray) -> np.ndarray:
 
 
 def power_spectrum(images: np.ndarray, *, window: bool = True) -> np.ndarray:
-    """Squared modulus of the two-dimensional DFT of each image, zero frequency at [0, 0].
+    """Squared modulus of the DFT of real images (…, H, W), zero frequency at [0, 0]; white noise has its variance everywhere.
 
-    Args:
-        images: (…, H, W), real.
-        window: take away the mean and fade to the borders (Hann), so that the jump between opposite borders, which the DFT
-            sees as an edge, does not leak into every frequency.
-
-    Returns:
-        (…, H, W) in units of intensity squared, scaled such that white noise of variance v has power v everywhere.
+    window: take away the mean and fade to the borders (Hann), so that the jump between opposite borders, which the DFT sees
+    as an edge, does not leak into every frequency.
     """
     images = np.asarray(images, np.float64)
     height, width = images.shape[-2:]
     weight = np.ones((height, width))
     if window:
         images = images - images.mean((-2, -1), keepdims=True)
-        weight = np.hanning(height + 2)[1:-1, None] * np.hanning(width + 2)[None, 1:-1]
+        weight = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1])
     return np.abs(np.fft.fft2(images * weight)) ** 2 / (weight**2).sum()
 
 
 def frequency_radius(height: int, width: int) -> np.ndarray:
     """Distance of each DFT coefficient from zero frequency in cycles per pixel; (height, width), at most √½."""
-    return np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :])
+    return np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
 
 
 def radial_profile(power: np.ndarray, edges: Sequence[float]) -> np.ndarray:
-    """Mean of a spectrum over rings.
+    """Mean of spectra (…, H, W) over rings edges[i] ≤ f < edges[i + 1] in cycles per pixel; (…, len(edges) - 1).
 
-    Args:
-        power: (…, H, W), zero frequency at [0, 0].
-        edges: increasing, in cycles per pixel; ring i is edges[i] ≤ f < edges[i + 1].
-
-    Returns:
-        (…, len(edges) - 1).
-
-    Raises:
-        ValueError: edges do not increase, or a ring holds no coefficient.
+    Raises ValueError where edges do not increase, or a ring holds no coefficient.
     """
     power, edges = np.asarray(power), np.asarray(edges, float)
     if edges.ndim != 1 or len(edges) < 2 or (np.diff(edges) <= 0).any():
         raise ValueError(f"edges are {edges}; expected two or more increasing frequencies in cycles per pixel")
-    ring = np.digitize(frequency_radius(*power.shape[-2:]), edges).ravel() - 1
-    inside = (ring >= 0) & (ring < len(edges) - 1)
-    counts = np.bincount(ring[inside], minlength=len(edges) - 1)
-    if (counts == 0).any():
-        empty = int(np.argmin(counts))
-        ring, shape = f"from {edges[empty]:g} to {edges[empty + 1]:g}", f"{power.shape[-2]}×{power.shape[-1]}"
-        raise ValueError(f"no coefficient of a {shape} spectrum lies {ring}; take wider rings")
-    flat = power.reshape(-1, ring.size)[:, inside]
-    sums = np.stack([np.bincount(ring[inside], row, len(edges) - 1) for row in flat])
-    return (sums / counts).reshape(*power.shape[:-2], len(edges) - 1)
+    radius = frequency_radius(*power.shape[-2:])
+    rings = [(low <= radius) & (radius < high) for low, high in zip(edges, edges[1:], strict=False)]
+    if empty := [index for index, ring in enumerate(rings) if not ring.any()]:
+        low, high = edges[empty[0] : empty[0] + 2]
+        raise ValueError(
+            f"no coefficient of a {power.shape[-2:]} spectrum lies from {low:g} to {high:g}; take wider rings"
+        )
+    return np.stack([power[..., ring].mean(-1) for ring in rings], -1)
 
 
 def retained(reference: np.ndarray, received: np.ndarray, edges: Sequence[float]) -> np.ndarray:
-    """Share of a signal that is still in what was received, ring by ring.
+    """Share of a signal (…, H, W) that is still in what was received, ring by ring of ``radial_profile``; leading axes add up.
 
-    Args:
-        reference, received: (…, H, W), real; leading axes are added up.
-        edges: as for ``radial_profile``.
-
-    Returns:
-        (len(edges) - 1,): the factor that, times the reference, comes nearest to the received in each ring, that is
-        ``Σ Re(R·conj(S)) / Σ |S|²`` with the windowed DFTs S of the reference and R of the received. 1 where nothing is lost,
-        0 where nothing of it is left, whatever else has come instead.
-
-    Raises:
-        ValueError: the shapes differ.
+    It is the factor that, times the reference, comes nearest to the received in each ring: ``Σ Re(R·conj(S)) / Σ |S|²`` with
+    the windowed DFTs S of the reference and R of the received. 1 where nothing is lost, 0 where nothing of it is left,
+    whatever else has come instead. Raises ValueError where the shapes differ.
     """
     reference, received = np.asarray(reference, np.float64), np.asarray(received, np.float64)
     if reference.shape != received.shape:
         raise ValueError(f"reference is {reference.shape}, received {received.shape}; expected the same frames twice")
     # Polarisation: Re(R·conj(S)) = (|R + S|² - |R - S|²) / 4, so that the one function above serves.
     cross = (power_spectrum(received + reference) - power_spectrum(received - reference)) / 4
-    both = np.stack(
-        [cross.reshape(-1, *cross.shape[-2:]).sum(0), power_spectrum(reference).reshape(-1, *cross.shape[-2:]).sum(0)]
-    )
-    kept, whole = radial_profile(both, edges)
+    summed = (part.reshape(-1, *part.shape[-2:]).sum(0) for part in (cross, power_spectrum(reference)))
+    kept, whole = radial_profile(np.stack(list(summed)), edges)
     return kept / whole

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -10,29 +11,19 @@ def frame():
 
 
 def test_face_is_found_where_it_was_drawn(frame):
-    left, top, right, bottom = faces.largest_face(frame)
+    left, top, right, bottom = box = faces.largest_face(frame)
     # The head's origin, between the eyes, is drawn at (112, 100) and moves by a few pixels.
-    assert left < 112 < right and top < 100 < bottom
-    assert 70 < right - left < 130
-
-
-def test_largest_of_several(frame):
-    import cv2
-
-    small = cv2.resize(frame, (180, 180), interpolation=cv2.INTER_AREA)
-    scene = np.full((260, 460, 3), 90, np.uint8)
-    scene[20:200, 10:190] = small
-    scene[20:244, 220:444] = frame
-    left, _, right, _ = faces.largest_face(scene)
-    assert left > 220 and right - left == pytest.approx(np.subtract(*faces.largest_face(frame)[2::-2]), abs=25)
-
-
-def test_no_face():
+    assert left < 112 < right and top < 100 < bottom and 70 < right - left < 130
+    assert all(isinstance(edge, int) for edge in box)
     assert faces.largest_face(np.full((128, 128, 3), 100, np.uint8)) is None
 
 
-def test_box_type(frame):
-    assert all(isinstance(value, int) for value in faces.largest_face(frame))
+def test_all_faces_largest_first(frame):
+    scene = np.full((230, 430, 3), 90, np.uint8)
+    scene[:190, :190] = cv2.resize(frame, (190, 190), interpolation=cv2.INTER_AREA)
+    scene[:224, 200:424] = frame
+    one, other = faces.all_faces(scene)
+    assert one == faces.largest_face(scene) and one[0] > 200 > other[0]
 
 
 @pytest.mark.parametrize(
@@ -50,55 +41,36 @@ def test_square(box, expected):
     assert faces.square(box, (90, 100)) == expected
 
 
-def test_crop_is_a_copy_of_the_pixels_when_sizes_agree():
+def test_crop():
     frame = np.random.default_rng(0).integers(0, 256, (90, 100, 3), np.uint8)
     cut = faces.crop(frame, (40, 40, 60, 60), size=26)
     np.testing.assert_array_equal(cut, frame[37:63, 37:63])
     cut[:] = 0
-    assert frame[37:63, 37:63].any()
-
-
-def test_crop_resizes(frame):
-    assert faces.crop(frame, faces.largest_face(frame)).shape == (128, 128, 3)
-    assert faces.crop(frame, (100, 100, 110, 110), size=32).shape == (32, 32, 3)
+    assert frame[37:63, 37:63].any(), "a copy where no pixel is resampled"
+    for size in (13, 128):
+        assert faces.crop(frame, (40, 40, 60, 60), size=size).shape == (size, size, 3)
 
 
 def test_bad_input_is_named(frame):
     with pytest.raises(ValueError, match="float"):
         faces.largest_face(frame / 255)
+    with pytest.raises(ValueError, match="upsample -1"):
+        faces.all_faces(frame, upsample=-1)
     with pytest.raises(ValueError, match="empty"):
         faces.crop(frame, (5, 5, 5, 9))
 
 
 def test_large_frames_are_searched_on_a_small_copy(frame):
-    import cv2
-
     large = cv2.resize(frame, None, fx=5, fy=5, interpolation=cv2.INTER_CUBIC)
     small = np.array(faces.largest_face(frame))
-    found = np.array(faces.largest_face(large, search=224))
-    assert np.abs(found / 5 - small).max() < 8
+    assert np.abs(np.array(faces.largest_face(large, search=224)) / 5 - small).max() < 8
     assert faces.largest_face(frame, search=480) == tuple(small), "small frames are searched as they are"
 
 
 def test_doubling_finds_smaller_faces(frame):
-    import cv2
-
     tiny = cv2.resize(frame, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
-    assert faces.largest_face(tiny) is None
     left, _, right, _ = faces.largest_face(tiny, upsample=1)
-    assert left < 112 * 0.6 < right
+    assert faces.largest_face(tiny) is None and left < 112 * 0.6 < right
     # A doubling counts from the copy that is searched.
     large = cv2.resize(frame, (896, 896), interpolation=cv2.INTER_CUBIC)
     assert faces.largest_face(large, search=120) is None and faces.largest_face(large, search=120, upsample=1)
-
-
-def test_all_faces_largest_first(frame):
-    import cv2
-
-    scene = np.full((230, 430, 3), 90, np.uint8)
-    scene[:190, :190] = cv2.resize(frame, (190, 190), interpolation=cv2.INTER_AREA)
-    scene[:224, 200:424] = frame
-    one, other = faces.all_faces(scene)
-    assert one == faces.largest_face(scene) and one[0] > 200 > other[0]
-    with pytest.raises(ValueError, match="upsample is -1"):
-        faces.all_faces(frame, upsample=-1)

@@ -13,6 +13,7 @@ from addlib import figures
 def test_theme_names_a_colour_for_each_quality():
     colours = figures.theme()
     assert list(colours) == ["raw", "c23", "c40"] and len(set(colours.values())) == 3
+    assert matplotlib.rcParams["image.interpolation"] == "nearest"
 
 
 def test_a_kernel_draws_twice_the_pixels():
@@ -31,10 +32,8 @@ def test_a_kernel_draws_twice_the_pixels():
 
 def test_grid_puts_pictures_and_names_in_place():
     colour, grey = np.zeros((4, 5, 3), np.uint8), np.ones((4, 5))
-    figure, axes = figures.image_grid(
-        [[colour, grey], [None, grey]], rows=["a", "b"], columns=["x", "y"], cmap="magma", vmin=0, vmax=2
-    )
-    assert axes.shape == (2, 2)
+    names = {"rows": ["a", "b"], "columns": ["x", "y"]}
+    _, axes = figures.image_grid([[colour, grey], [None, grey]], **names, cmap="magma", vmin=0, vmax=2)
     assert [axis.get_title() for axis in axes[0]] == ["x", "y"]
     assert [axis.get_ylabel() for axis in axes[:, 0]] == ["a", "b"]
     assert len(axes[1, 0].images) == 0 and axes[0, 0].images[0].get_array().shape == (4, 5, 3)

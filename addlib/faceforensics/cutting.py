@@ -132,8 +132,7 @@ def cut_quality(clip: Clip, partner: dict, boxes: dict, raw: dict, size: tuple, 
 
 
 def _frames(clip: Clip, wanted: Iterable[int], size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
-    for number, picture in clip.pictures(wanted):
-        frame = picture.rgb()
+    for number, frame in clip.frames(wanted):
         if frame.shape[:2] != tuple(size):
             raise VideoError(
                 f"{clip.path} has a frame of {frame.shape[:2]}, raw of {tuple(size)}: the boxes do not fit"

@@ -99,8 +99,7 @@ def _encode(job: tuple[Path, Video, Path, str]) -> None:
     how, originals = (found["key"]["size"], found["key"]["scale"]), []
 
     def frames():
-        for index, (_, picture) in enumerate(raw.pictures(list(place))):
-            frame = picture.rgb()
+        for index, (_, frame) in enumerate(raw.frames(place)):
             if index in boxes:
                 originals.append(faces.crop(frame, boxes[index], *how))
             yield frame

@@ -11,10 +11,8 @@ SIZE = 224  # frame side in pixels; a multiple of 16, so that no macroblock is p
 UNIT = 48.0  # pixels of one head unit
 CENTRE = (112.0, 100.0)  # pixel (x, y) of the head's origin in the canonical drawing
 
-_rows, _columns = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
-PIXEL_X, PIXEL_Y = _columns, _rows
-X = (_columns - CENTRE[0]) / UNIT
-Y = (_rows - CENTRE[1]) / UNIT
+PIXEL_Y, PIXEL_X = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
+X, Y = (PIXEL_X - CENTRE[0]) / UNIT, (PIXEL_Y - CENTRE[1]) / UNIT
 
 # Rows and columns of the canonical drawing that hold the face without hair and ears; manipulations work on this part only.
 FACE = (

@@ -11,13 +11,11 @@ WHITE, RED, ENAMEL, THROAT = np.array(
 
 def _window(skin, left, top, right, bottom):
     """The part of ``skin`` between head coordinates, and its x and y."""
-    rows = slice(int(CENTRE[1] + top * UNIT), int(CENTRE[1] + bottom * UNIT))
-    columns = slice(int(CENTRE[0] + left * UNIT), int(CENTRE[0] + right * UNIT))
-    first_row, first_column = FACE[0].start, FACE[1].start
-    part = skin[
-        rows.start - first_row : rows.stop - first_row, columns.start - first_column : columns.stop - first_column
-    ]
-    return part, X[rows, columns], Y[rows, columns]
+    top, bottom = int(CENTRE[1] + top * UNIT), int(CENTRE[1] + bottom * UNIT)
+    left, right = int(CENTRE[0] + left * UNIT), int(CENTRE[0] + right * UNIT)
+    y, x = FACE[0].start, FACE[1].start
+    part = np.s_[top:bottom, left:right]
+    return skin[top - y : bottom - y, left - x : right - x], X[part], Y[part]
 
 
 def draw_eyes(skin, person, pose):
@@ -40,19 +38,15 @@ def draw_eyes(skin, person, pose):
         rays = 0.12 * np.sin(13 * np.arctan2(yi, xi) + person.traits.key[1])
         white = tint(1 - 0.35 * (x / width) ** 2 - 0.30 * smoothstep(0.03, -0.02, y - upper), WHITE)
         ring = 1 + rays - 0.5 * smoothstep(0.75, 0.95, radius) + 0.3 * smoothstep(0.3, 0.8, radius)
-        colour = tint(ring, person.traits.iris)
-        eye = white * (1 - iris) + colour * iris
+        eye = white * (1 - iris) + tint(ring, person.traits.iris) * iris
         eye = eye * (1 - pupil) + 0.03 * pupil
         glint = rgb(0.85 * np.exp(-(((xi - 0.02) ** 2 + (yi + 0.03) ** 2) / 0.014**2)))
         eye = eye * (1 - glint) + 0.9 * glint
         patch *= rgb(1 - 0.35 * np.exp(-(((y + 1.45 * height) / 0.022) ** 2)) * oval)  # fold of the lid
         cover = rgb(opening)
         patch[:] = patch * (1 - cover) + eye * cover
-        lashes = (
-            (0.85 * np.exp(-(((y - upper) / 0.020) ** 2)) + 0.3 * np.exp(-(((y - lower) / 0.015) ** 2)))
-            * (oval > 0.02)
-            * np.minimum(1, 4 * oval)
-        )
+        lashes = 0.85 * np.exp(-(((y - upper) / 0.020) ** 2)) + 0.3 * np.exp(-(((y - lower) / 0.015) ** 2))
+        lashes = lashes * (oval > 0.02) * np.minimum(1, 4 * oval)
         patch *= rgb(1 - np.clip(lashes, 0, 0.9))
 
 
@@ -71,11 +65,8 @@ def draw_mouth(skin, person, pose):
     gap = smoothstep(-0.012, 0.012, y - top) * smoothstep(-0.012, 0.012, bottom - y) * inside
     gap = rgb(gap * min(1, 40 * pose.mouth_open))
     red = RED * (0.45 + 0.75 * person.skin.mean())
-    shade = (
-        1
-        - 0.22 * smoothstep(0.02, -0.03, y - top)
-        + 0.10 * np.exp(-(((y - bottom - 0.4 * s["lower_lip"]) / 0.03) ** 2))
-    )
+    shade = 1 - 0.22 * smoothstep(0.02, -0.03, y - top)
+    shade = shade + 0.10 * np.exp(-(((y - bottom - 0.4 * s["lower_lip"]) / 0.03) ** 2))
     shade = shade * (1 + 0.06 * np.sin(110 * x + 7 * np.sin(person.traits.key[1])))
     colour = tint(shade, person.skin * (1 - s["lip_red"]) * 0.86 + red * s["lip_red"])
     patch[:] = patch * (1 - lips) + colour * lips

@@ -7,31 +7,31 @@ never been in front of the sensor. What is not: nobody's network made them, and 
 """
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from .canvas import FACE, SIZE, blur, rgb, warp
+from .motion import Pose
 from .person import Person, blend_traits
-from .scene import shade_face
+from .scene import Camera, shade_face
 
 BOX_MARGIN = 8  # pixels round the mask that are computed too, so that blurs see no edge
 
 
-@dataclass(frozen=True)
-class Shot:
+class Shot(NamedTuple):
     """What a manipulation is given of one frame: the target's clean view, its pose and maps, the source's pose, the lens."""
 
     real: np.ndarray
-    pose: object
+    pose: Pose
     maps: tuple
-    source_pose: object
+    source_pose: Pose
     lens: float
 
 
-@dataclass(frozen=True)
-class Forgery:
+class Forgery(NamedTuple):
     """What it gives back: box (left, top, right, bottom), patch (h, w, 3), mask (h, w) in 0…1."""
 
     box: tuple
@@ -75,17 +75,9 @@ def match_colour(patch, reference, mask, strength):
     return cv2.merge([matched(*parts) for parts in zip(cv2.split(patch), cv2.split(reference), strict=True)])
 
 
-def fill_membrane(patch, reference, mask, sigma):
-    """Add to the patch the smooth field that closes the gap to the reference along the mask's edge (Poisson-like, by blurs)."""
-    edge = np.clip(4 * mask, 0, 1) * (1 - mask) + 1e-4
-    gap = blur((reference - patch) * rgb(edge), sigma)
-    return patch + gap / rgb(blur(edge, sigma))
-
-
-def through_resolution(patch, width, height, up=cv2.INTER_CUBIC):
+def through_resolution(patch, width, height, down=cv2.INTER_AREA, up=cv2.INTER_CUBIC):
     """Down to (width, height) pixels and up again, as through a network of that output size."""
-    small = cv2.resize(patch, (width, height), interpolation=cv2.INTER_AREA)
-    return cv2.resize(small, patch.shape[1::-1], interpolation=up)
+    return cv2.resize(cv2.resize(patch, (width, height), interpolation=down), patch.shape[1::-1], interpolation=up)
 
 
 _TWO = np.tile(np.array([1, -1], np.float32), SIZE // 2)
@@ -95,9 +87,8 @@ _FOUR = np.tile(np.array([1, 1, -1, -1], np.float32), SIZE // 4)
 def overlap_grid(box, two, four):
     """Gain of uneven transposed-convolution overlap: periods of 2 and 4 pixels with amplitudes ``two`` and ``four``; (h, w)."""
     left, top, right, bottom = box
-    x = (1 + two * _TWO[left:right]) * (1 + four * _FOUR[left:right])
-    y = (1 + two * _TWO[top:bottom]) * (1 + four * _FOUR[top:bottom])
-    return y[:, None] * x[None, :]
+    gain = (1 + two * _TWO) * (1 + four * _FOUR)
+    return gain[top:bottom, None] * gain[left:right]
 
 
 class Manipulation:
@@ -111,14 +102,31 @@ class Manipulation:
 
     def forge(self, shot):
         """The forgery of one frame, or None where the face is out of sight."""
+        # The part of the face that both people have, in the target's pose.
+        mask = warp(np.minimum(self.target.inner, self.source.inner), shot.maps, cv2.INTER_LINEAR)
+        box = mask_box(mask)
+        return None if box is None else Forgery(box, *self.paint(shot, box, _cut(mask, box)))
+
+    def paint(self, shot, box, mask):
+        """Patch and mask of a forgery in a box."""
         raise NotImplementedError
 
-    def _face(self, shot, person=None):
-        """Box and mask of the part of the face that both people have, in the target's pose."""
-        inner = self.target.inner if person is None else np.minimum(self.target.inner, person.inner)
-        mask = warp(inner, shot.maps, cv2.INTER_LINEAR)
-        box = mask_box(mask)
-        return (None, None) if box is None else (box, _cut(mask, box))
+    def apply(self, shot, frame, grain):
+        """The manipulated frame as uint8: the patch blended in, and exposed with what is left of the noise under the mask.
+
+        frame: the real view exposed with all the noise; outside the forgery's box the result is, to the bit, the same.
+        """
+        frame, forgery = frame.copy(), self.forge(shot)
+        if forgery is not None:
+            mask = rgb(forgery.mask)
+            blended = np.clip(_cut(shot.real, forgery.box) * (1 - mask) + forgery.patch * mask, 0, 1)
+            noise = _cut(grain, forgery.box) * (1 - mask * np.float32(1 - self.noise_kept))
+            _cut(frame, forgery.box)[:] = Camera.expose(blended, noise)
+        return frame
+
+    def grid(self, box):
+        """Gain of the faint pattern that its network leaves, (h, w, 3)."""
+        return rgb(overlap_grid(box, self.strength * self.two, self.strength * self.four))
 
 
 class Deepfakes(Manipulation):
@@ -127,14 +135,10 @@ class Deepfakes(Manipulation):
     noise_kept = 0.7
     resolution = 64
 
-    def forge(self, shot):
-        box, mask = self._face(shot, self.source)
-        if box is None:
-            return None
+    def paint(self, shot, box, mask):
         patch = _render(shade_face(self.source, shot.pose), self.source.turn(shot.pose, box))
         patch = match_colour(blur(patch, shot.lens), _cut(shot.real, box), mask, 1.0)
-        patch = through_resolution(patch, self.resolution, self.resolution)
-        return Forgery(box, patch, np.clip(1.6 * blur(mask, 4) - 0.6, 0, 1))
+        return through_resolution(patch, self.resolution, self.resolution), np.clip(1.6 * blur(mask, 4) - 0.6, 0, 1)
 
 
 class Face2Face(Manipulation):
@@ -145,18 +149,15 @@ class Face2Face(Manipulation):
     coarseness = 1.9  # sigma in pixels, of the model's surface
 
     def __init__(self, target, source, rng):
-        super().__init__(target, source, rng)
+        super().__init__(target, target, rng)
         self.model = copy.copy(target)
         self.model.albedo = blur(target.albedo, self.softening)
         self.model.normal = tuple(blur(component, self.coarseness) for component in target.normal)
 
-    def forge(self, shot):
-        box, mask = self._face(shot)
-        if box is None:
-            return None
+    def paint(self, shot, box, mask):
         pose = replace(shot.pose, mouth_open=shot.source_pose.mouth_open, smile=shot.source_pose.smile)
         patch = blur(_render(shade_face(self.model, pose), self.target.turn(pose, box), cv2.INTER_LINEAR), shot.lens)
-        return Forgery(box, match_colour(patch, _cut(shot.real, box), mask, 0.7), mask)
+        return match_colour(patch, _cut(shot.real, box), mask, 0.7), mask
 
 
 class FaceSwap(Manipulation):
@@ -170,27 +171,20 @@ class FaceSwap(Manipulation):
     texture_scale = 0.6
     jitter = 0.25  # pixels
     seam = 2.8  # sigma in pixels
+    texture = None
 
-    def __init__(self, target, source, rng):
-        super().__init__(target, source, rng)
-        self.texture = None
-
-    def forge(self, shot):
-        box, mask = self._face(shot, self.source)
-        if box is None:
-            return None
+    def paint(self, shot, box, mask):
         if self.texture is None:
             light = (0.95 * shot.pose.light + 0.05 * shot.source_pose.light).astype(np.float32)
             lamps = {"light": light, "key": shot.pose.key, "ambient": shot.pose.ambient, "tint": shot.pose.tint}
             face = shade_face(self.source, replace(shot.source_pose, **lamps))
             height, width = (round(side * self.texture_scale) for side in face.shape[:2])
-            small = cv2.resize(face, (width, height), interpolation=cv2.INTER_LINEAR)
-            self.texture = cv2.resize(small, face.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+            self.texture = through_resolution(face, width, height, cv2.INTER_LINEAR, cv2.INTER_LINEAR)
         dx, dy, turn = self.rng.normal(0, [self.jitter, self.jitter, 0.003])
         pose = replace(shot.pose, x=shot.pose.x + dx, y=shot.pose.y + dy, roll=shot.pose.roll + turn)
         patch = blur(_render(self.texture, self.source.turn(pose, box), cv2.INTER_LINEAR), shot.lens)
         patch = match_colour(patch, _cut(shot.real, box), mask, 1.0)
-        return Forgery(box, patch, np.clip(blur((mask > 0.5).astype(np.float32), self.seam), 0, 1))
+        return patch, np.clip(blur((mask > 0.5).astype(np.float32), self.seam), 0, 1)
 
 
 class FaceShifter(Manipulation):
@@ -199,21 +193,20 @@ class FaceShifter(Manipulation):
     noise_kept = 0.25
     detail = 0.42  # share of detail finer than one pixel of blur that is left
     two, four = 0.035, 0.010  # amplitudes of the pattern at periods of 2 and 4 pixels
+    fade = 12  # sigma in pixels, of the field that hides the seam
 
     def __init__(self, target, source, rng):
-        super().__init__(target, source, rng)
-        self.source = Person(blend_traits(source.traits, target.traits), face_only=True)
+        super().__init__(target, Person(blend_traits(source.traits, target.traits), face_only=True), rng)
 
-    def forge(self, shot):
-        box, mask = self._face(shot, self.source)
-        if box is None:
-            return None
+    def paint(self, shot, box, mask):
         patch = blur(_render(shade_face(self.source, shot.pose), self.source.turn(shot.pose, box)), shot.lens)
         real = _cut(shot.real, box)
-        patch = fill_membrane(match_colour(patch, real, mask, 0.8), real, mask, 12)
+        patch = match_colour(patch, real, mask, 0.8)
+        # Poisson-like, by blurs: add the smooth field that closes the gap to the real view along the mask's edge.
+        edge = np.clip(4 * mask, 0, 1) * (1 - mask) + 1e-4
+        patch = patch + blur((real - patch) * rgb(edge), self.fade) / rgb(blur(edge, self.fade))
         smooth = blur(patch, 1.0)
-        patch = smooth + self.detail * (patch - smooth)
-        return Forgery(box, patch * rgb(overlap_grid(box, self.strength * self.two, self.strength * self.four)), mask)
+        return (smooth + self.detail * (patch - smooth)) * self.grid(box), mask
 
 
 class NeuralTextures(Manipulation):
@@ -231,36 +224,20 @@ class NeuralTextures(Manipulation):
 
     def forge(self, shot):
         pose = replace(shot.pose, mouth_open=shot.source_pose.mouth_open, smile=shot.source_pose.smile)
-        left, top, right, bottom = mask_box(warp(self.target.face, shot.maps, cv2.INTER_LINEAR)) or (0, 0, 0, 0)
-        if right <= left:
+        face = mask_box(warp(self.target.face, shot.maps, cv2.INTER_LINEAR))
+        if face is None:
             return None
-        maps = self.target.turn(pose, (left, top, right, bottom))
+        maps = self.target.turn(pose, face)
         mask = cv2.remap(self.target.mouth, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
         inner = mask_box(mask)
         if inner is None:
             return None
         maps = tuple(np.ascontiguousarray(_cut(m, inner)) for m in maps)
-        box = (left + inner[0], top + inner[1], left + inner[2], top + inner[3])
+        box = tuple(edge + face[axis % 2] for axis, edge in enumerate(inner))
         patch = blur(_render(shade_face(self.target, pose), maps), shot.lens)
         patch = cv2.merge([part * gain for part, gain in zip(cv2.split(patch), self.gain, strict=True)])
-        patch = through_resolution(patch, patch.shape[1] // 2, patch.shape[0] // 2, cv2.INTER_LINEAR)
-        patch = patch * rgb(overlap_grid(box, self.strength * self.two, self.strength * self.four))
-        return Forgery(box, patch, np.ascontiguousarray(_cut(mask, inner)))
+        patch = through_resolution(patch, patch.shape[1] // 2, patch.shape[0] // 2, up=cv2.INTER_LINEAR)
+        return Forgery(box, patch * self.grid(box), np.ascontiguousarray(_cut(mask, inner)))
 
 
 MANIPULATIONS = {kind.__name__: kind for kind in (Deepfakes, Face2Face, FaceSwap, FaceShifter, NeuralTextures)}
-
-
-def apply(forgery, frame, real, grain, noise_kept, expose):
-    """The manipulated frame as uint8: blend the patch in, and expose it with what is left of the noise under the mask.
-
-    frame: the real view exposed with all the noise; outside the forgery's box the result is, to the bit, the same.
-    """
-    frame = frame.copy()
-    if forgery is None:
-        return frame
-    mask = rgb(forgery.mask)
-    blended = np.clip(_cut(real, forgery.box) * (1 - mask) + forgery.patch * mask, 0, 1)
-    noise = _cut(grain, forgery.box) * (1 - mask * np.float32(1 - noise_kept))
-    _cut(frame, forgery.box)[:] = expose(blended, noise)
-    return frame

@@ -80,33 +80,30 @@ class Person:
     """
 
     def __init__(self, traits, face_only=False):
-        self.traits = traits
-        self.shape = traits.shape
-        rng = np.random.default_rng([*traits.key, 2])
+        self.traits, self.shape = traits, traits.shape
+        s, rng = traits.shape, np.random.default_rng([*traits.key, 2])
         self.skin = _skin_colour(traits.tone, rng)
-        self._outline()
+        half_width = s["width"] * (1 - s["jaw_taper"] * smoothstep(0.1, 1.5, Y))
+        height = np.where(Y > 0, s["chin"], 1.5).astype(np.float32)
+        self.radius = (np.abs(X / half_width) ** 2.3 + np.abs(Y / height) ** 2.3).astype(np.float32)
+        self.face = (1 - smoothstep(0.97, 1.03, self.radius)).astype(np.float32)
         nose = self._relief(rng)
         self.albedo = self._paint_skin(rng)
         wavy = self._grow_hair(rng)
         if not face_only:
             self._paint_hair_and_ears(rng, wavy)
             self._paint_body(rng)
-        self._regions()
+        bare = 1 - np.clip(2.2 * blur(np.clip(1.5 * self.hair, 0, 1), 4), 0, 1)
+        self.inner = ((1 - smoothstep(0.62, 0.80, self.radius)) * smoothstep(-0.72, -0.48, Y) * bare).astype(np.float32)
+        around = np.sqrt(bump(0, s["mouth_y"] + 0.08, 1.35 * s["mouth_width"], 0.36))
+        self.mouth = smoothstep(0.35, 0.75, around).astype(np.float32)
         skull = 0.95 * np.sqrt(np.clip(1.35 - np.abs(X / 1.1) ** 2 - np.abs(Y / 1.7) ** 2, 0, 1.5))
         self.depth = blur((skull + 0.7 * nose).astype(np.float32), 3)
 
-    def _outline(self):
-        s = self.shape
-        half_width = s["width"] * (1 - s["jaw_taper"] * smoothstep(0.1, 1.5, Y))
-        height = np.where(Y > 0, s["chin"], 1.5).astype(np.float32)
-        self.radius = (np.abs(X / half_width) ** 2.3 + np.abs(Y / height) ** 2.3).astype(np.float32)
-        self.face = (1 - smoothstep(0.97, 1.03, self.radius)).astype(np.float32)
-
     def _relief(self, rng):
-        s = self.shape
-        bridge = smoothstep(-0.25, s["nose_length"] - 0.1, Y) * (
-            1 - smoothstep(s["nose_length"] - 0.06, s["nose_length"] + 0.10, Y)
-        )
+        """The surface and what hangs on it; returns the nose."""
+        s, end = self.shape, self.shape["nose_length"]
+        bridge = smoothstep(-0.25, end - 0.1, Y) * (1 - smoothstep(end - 0.06, end + 0.10, Y))
         spread = s["nose_width"] * (0.55 + 0.45 * smoothstep(0.1, 0.6, Y))
         nose = s["nose_height"] * bridge * np.exp(-((X / spread) ** 2))
         height = 0.95 * np.sqrt(np.clip(1.02 - self.radius, 0, 1))
@@ -116,11 +113,8 @@ class Person:
             height += 0.07 * bump(eye, 0, 0.17, 0.09) - 0.12 * bump(eye, -0.02, 0.27, 0.15)
             cheek = s["cheek"] * bump(side * 0.55, 0.42, 0.28, 0.25)
             height += 0.06 * bump(eye, s["brow_y"] + 0.02, 0.33, 0.10) + cheek
-        self.fold = (
-            np.exp(-(((np.abs(X) - (0.27 + 0.30 * (Y - 0.65))) / 0.045) ** 2))
-            * smoothstep(0.58, 0.75, Y)
-            * (1 - smoothstep(1.0, 1.15, Y))
-        )
+        fold = np.exp(-(((np.abs(X) - (0.27 + 0.30 * (Y - 0.65))) / 0.045) ** 2))
+        self.fold = fold * smoothstep(0.58, 0.75, Y) * (1 - smoothstep(1.0, 1.15, Y))
         height += nose + 0.06 * bump(0, s["mouth_y"], 0.34, 0.16) - 0.05 * bump(0, s["mouth_y"] + 0.2, 0.25, 0.07)
         height += 0.08 * bump(0, s["chin"] - 0.16, 0.25, 0.16) - 0.025 * s["age"] * self.fold
         height = blur((height * UNIT).astype(np.float32), 1.4)
@@ -156,10 +150,8 @@ class Person:
         around_mouth = 1 - bump(0, s["mouth_y"], s["mouth_width"], 0.12)
         beard = smoothstep(0.72, 0.95, Y) * around_mouth * smoothstep(0, 0.25, np.abs(X) + (Y - 0.75))
         bristles = np.clip(0.5 * band_noise(rng, 0.5, 1.1) + 0.45, 0, 1.2)
-        for cover, shade in (
-            (np.clip(1.4 * max(0.0, s["stubble"] - 0.45) * beard * bristles, 0, 0.85).astype(np.float32), 0.8),
-            (self._brows(rng), 0.6),
-        ):
+        stubble = np.clip(1.4 * max(0.0, s["stubble"] - 0.45) * beard * bristles, 0, 0.85).astype(np.float32)
+        for cover, shade in ((stubble, 0.8), (self._brows(rng), 0.6)):
             skin = skin * rgb(1 - cover) + tint(cover, self.traits.hair) * shade
         return (skin * rgb(self._occlusion())).astype(np.float32)
 
@@ -177,8 +169,7 @@ class Person:
             t = np.clip((side * X - s["eye_x"] - 0.02) / s["brow_width"], -1.3, 1.3)
             middle = s["brow_y"] - s["brow_arch"] * (1 - t * t) + 0.03 * np.maximum(0, t)
             base = np.exp(-(((Y - middle) / s["brow_thickness"]) ** 2)) * (1 - smoothstep(0.8, 1.15, np.abs(t)))
-            base = base * (side * X > 0)
-            brows = np.maximum(brows, 0.65 * base.astype(np.float32))
+            brows = np.maximum(brows, 0.65 * (base * (side * X > 0)).astype(np.float32))
         return brows * s["brow_density"]
 
     def _occlusion(self):
@@ -186,12 +177,11 @@ class Person:
         s = self.shape
         light = np.ones((SIZE, SIZE), np.float32)
         for side in (-1, 1):
-            eye = side * s["eye_x"]
-            inner = 0.10 * bump(side * 0.24, 0.12, 0.1, 0.16)
-            light -= 0.22 * bump(side * (s["eye_x"] - 0.06), -0.06, 0.24, 0.10) + inner
+            socket = 0.22 * bump(side * (s["eye_x"] - 0.06), -0.06, 0.24, 0.10)
+            light -= socket + 0.10 * bump(side * 0.24, 0.12, 0.1, 0.16)
             light -= 0.50 * bump(side * 0.6 * s["nose_width"], s["nose_length"] + 0.015, 0.05, 0.03)
             light -= 0.15 * bump(side * 1.45 * s["nose_width"], s["nose_length"] - 0.02, 0.05, 0.10)
-            light -= 0.10 * s["age"] * bump(eye, 0.14, 0.2, 0.04)
+            light -= 0.10 * s["age"] * bump(side * s["eye_x"], 0.14, 0.2, 0.04)
         under_nose, under_lip = bump(0, s["nose_length"] + 0.09, 0.2, 0.06), bump(0, s["mouth_y"] + 0.2, 0.2, 0.05)
         light -= 0.10 * s["age"] * self.fold + 0.16 * under_nose + 0.16 * under_lip
         return light * (1 - 0.30 * smoothstep(0.75, 1.0, self.radius))
@@ -249,18 +239,8 @@ class Person:
             cover = np.maximum(cover, locks)
         self.body = np.dstack([body, cover]).astype(np.float32)
 
-    def _regions(self):
-        s = self.shape
-        bare = 1 - np.clip(2.2 * blur(np.clip(1.5 * self.hair, 0, 1), 4), 0, 1)
-        self.inner = ((1 - smoothstep(0.62, 0.80, self.radius)) * smoothstep(-0.72, -0.48, Y) * bare).astype(np.float32)
-        around = np.sqrt(bump(0, s["mouth_y"] + 0.08, 1.35 * s["mouth_width"], 0.36))
-        self.mouth = smoothstep(0.35, 0.75, around).astype(np.float32)
-
     def turn(self, pose, box=None):
-        """Where each pixel of the posed frame is found in the canonical drawing.
-
-        box: (left, top, right, bottom) in pixels of the frame, all of it by default. Returns (x, y), float32 maps of that size.
-        """
+        """Where each pixel of a box of the posed frame (all of it by default) is in the canonical drawing: float32 maps x, y."""
         left, top, right, bottom = box or (0, 0, SIZE, SIZE)
         scale, roll = UNIT * pose.scale, pose.roll
         du = np.arange(left, right, dtype=np.float32)[None, :] - np.float32(CENTRE[0] + pose.x)

@@ -27,13 +27,11 @@ def shade_face(person, pose):
 def shade_head(person, pose):
     """Lit head with hair and ears, canonical; float32 (SIZE, SIZE, 4), the last channel its coverage."""
     total = np.float32(pose.ambient + 0.75 * pose.key)
-    head = person.ear_colour * total
-    cover = rgb(person.face[FACE])
-    head[FACE] = head[FACE] * (1 - cover) + shade_face(person, pose) * cover
+    head, top = person.ear_colour * total, slice(0, FACE[0].start)
     # Above the crop only hair covers the skull: it keeps the skin's plain colour where strands let it through.
-    top = slice(0, FACE[0].start)
-    cover = rgb(person.face[top])
-    head[top] = head[top] * (1 - cover) + person.albedo[top] * total * cover
+    for part, face in ((FACE, shade_face(person, pose)), (top, person.albedo[top] * total)):
+        cover = rgb(person.face[part])
+        head[part] = head[part] * (1 - cover) + face * cover
     cover = rgb(person.hair)
     head = head * (1 - cover) + person.hair_colour * total * cover
     return cv2.merge([*cv2.split(head), person.alpha])
@@ -46,28 +44,23 @@ def background(seed, number):
     ramp = 0.5 + 0.2 * (np.cos(rng.uniform(0, 6.3)) * X + np.sin(rng.uniform(0, 6.3)) * Y)[..., None]
     room = (first * (1 - ramp) + second * ramp).astype(np.float32)
     for _ in range(rng.integers(0, 14)):
-        x, y = (int(v) for v in rng.integers(-20, SIZE, 2))
-        width, height = (int(v) for v in rng.integers(8, 80, 2))
+        x, y = rng.integers(-20, SIZE, 2).tolist()
+        width, height = rng.integers(8, 80, 2).tolist()
         colour = 0.65 * rng.uniform(0.05, 0.9) + 0.35 * rng.uniform(0.05, 0.9, 3)
-        cv2.rectangle(room, (x, y), (x + width, y + height), [float(c) for c in colour], -1)
+        cv2.rectangle(room, (x, y), (x + width, y + height), colour.tolist(), -1)
     room = blur(room, rng.uniform(0.8, 6))
-    room *= rgb(1 + 0.06 * band_noise(rng, 10, 40) + rng.uniform(0, 0.05) * band_noise(rng, 0.6, 2.5))
-    return room
+    return room * rgb(1 + 0.06 * band_noise(rng, 10, 40) + rng.uniform(0, 0.05) * band_noise(rng, 0.6, 2.5))
 
 
 def compose(person, pose, room, maps):
     """The scene without camera: room, body, head; float32 (SIZE, SIZE, 3)."""
-    scale = pose.scale
-    shift = np.array(
-        [[scale, 0, CENTRE[0] * (1 - scale) + 0.5 * pose.x], [0, scale, CENTRE[1] * (1 - scale) + 0.5 * pose.y]],
-        np.float32,
-    )
+    left, top = (c * (1 - pose.scale) + 0.5 * moved for c, moved in zip(CENTRE, (pose.x, pose.y), strict=True))
+    shift = np.array([[pose.scale, 0, left], [0, pose.scale, top]], np.float32)
     body = cv2.warpAffine(person.body, shift, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     *body, cover = cv2.split(body)
     light, cover = np.float32(pose.ambient + 0.6 * pose.key) * pose.tint, rgb(cover)
-    frame = (
-        room * (1 - cover) + cv2.merge([part * strength for part, strength in zip(body, light, strict=True)]) * cover
-    )
+    body = cv2.merge([part * strength for part, strength in zip(body, light, strict=True)])
+    frame = room * (1 - cover) + body * cover
     *head, cover = cv2.split(warp(shade_head(person, pose), maps))
     cover = rgb(np.clip(cover, 0, 1))
     return frame * (1 - cover) + cv2.merge(head) * cover

@@ -9,7 +9,7 @@ import numpy as np
 from .. import provenance, video
 from ..files import atomic_write
 from ..parallel import map_unordered, one_thread
-from .manipulations import MANIPULATIONS, Shot, apply
+from .manipulations import MANIPULATIONS, Shot
 from .motion import trajectory
 from .person import Person, draw_traits
 from .scene import Camera, background, compose
@@ -23,13 +23,6 @@ def generator_hash() -> str:
     versions = provenance.versions()
     libraries = [versions.get(name) for name in ("numpy", "opencv", "av")]
     return provenance.digest([provenance.code_hash("addlib.miniforensics"), libraries])
-
-
-def video_path(root: Path, manipulation: str, quality: str, name: str) -> Path:
-    """Where FF++ keeps a video; manipulation "original" for the real ones."""
-    real = manipulation == "original"
-    folder = "original_sequences/youtube" if real else f"manipulated_sequences/{manipulation}"
-    return Path(root) / folder / quality / "videos" / f"{name}.mp4"
 
 
 def render_video(
@@ -55,38 +48,37 @@ def render_video(
     result = {name: [] for name in ("original", *MANIPULATIONS)}
     for index, (pose, source_pose) in enumerate(zip(poses, source_poses, strict=True)):
         maps = one.turn(pose)
-        real = camera.see(compose(one, pose, room, maps))
+        shot = Shot(camera.see(compose(one, pose, room, maps)), pose, maps, source_pose, camera.lens)
         grain = camera.grain(seed, target, index)
-        frame = camera.expose(real, grain)
+        frame = camera.expose(shot.real, grain)
         result["original"].append(frame)
-        shot = Shot(real, pose, maps, source_pose, camera.lens)
         for name, forger in forgers.items():
-            result[name].append(apply(forger.forge(shot), frame, real, grain, forger.noise_kept, camera.expose))
+            result[name].append(forger.apply(shot, frame, grain))
     return result
 
 
 def _missing(root, pair, manipulations):
-    """Files of one identity pair that are not there yet: {(target, source): {(manipulation, quality): path}}."""
+    """Files of one identity pair that are not there yet, of both directions: {(target, source): {(name, quality): path}}."""
     missing = {}
     for target, source in (pair, pair[::-1]):
-        for kind in ("original", *manipulations):
-            name = f"{target:03d}" if kind == "original" else f"{target:03d}_{source:03d}"
-            for quality in video.QUALITIES:
-                path = video_path(root, kind, quality, name)
-                if not path.exists():
-                    missing.setdefault((target, source), {})[kind, quality] = path
+        files = {"original": f"original_sequences/youtube/{{}}/videos/{target:03d}.mp4"}
+        for name in manipulations:
+            files[name] = f"manipulated_sequences/{name}/{{}}/videos/{target:03d}_{source:03d}.mp4"
+        paths = {(name, q): Path(root, file.format(q)) for name, file in files.items() for q in video.QUALITIES}
+        if left := {key: path for key, path in paths.items() if not path.exists()}:
+            missing[target, source] = left
     return missing
 
 
-def _write_pair(job):
-    """Both directions of one identity pair; files that are there are kept."""
+def write_pair(job: tuple) -> None:
+    """Write the files of one identity pair that are missing; job: root, seed, pair, frames, names of manipulations."""
     root, seed, pair, frames, manipulations = job
     with one_thread():
         people = {number: Person(draw_traits(seed, number)) for number in pair}
         for (target, source), files in _missing(root, pair, manipulations).items():
             rendered = render_video(seed, target, source, frames, (people[target], people[source]))
-            for (kind, quality), path in files.items():
-                video.write_video(path, rendered[kind], video.QUALITIES[quality])
+            for (name, quality), path in files.items():
+                video.write_video(path, rendered[name], video.QUALITIES[quality])
 
 
 def pairs(people: int, seed: int = 0) -> list[tuple[int, int]]:
@@ -127,44 +119,37 @@ def generate(
         FileExistsError: ``root`` holds something else, or was made with other settings or other code.
         OutputError: the disk is full or cannot be written.
     """
-    root = Path(root)
-    manipulations = tuple(MANIPULATIONS) if manipulations is None else tuple(manipulations)
-    unknown = set(manipulations) - set(MANIPULATIONS)
-    if unknown:
+    root, manipulations = Path(root), list(MANIPULATIONS if manipulations is None else manipulations)
+    if unknown := set(manipulations) - set(MANIPULATIONS):
         raise ValueError(f"unknown manipulations {sorted(unknown)}; there are {list(MANIPULATIONS)}")
     if people % 2 or not 2 <= people <= 1000:
-        raise ValueError(
-            f"people is {people}; expected an even number from 2 to 1000: pairs, and names of three digits"
-        )
+        raise ValueError(f"people is {people}; expected an even number from 2 to 1000: pairs, names of three digits")
     if frames < 1:
         raise ValueError(f"frames is {frames}; expected 1 or more")
-    record = {"people": people, "frames": frames, "seed": seed, "manipulations": list(manipulations)}
-    _claim(root, record | {"generator": generator_hash()}, overwrite)
-    todo = [pair for pair in pairs(people, seed) if _missing(root, pair, manipulations)]
-    jobs = [(str(root), seed, pair, frames, manipulations) for pair in todo]
+    settings = {"people": people, "frames": frames, "seed": seed, "manipulations": manipulations}
+    _claim(root, settings | {"generator": generator_hash()}, overwrite)
+    jobs = [(str(root), seed, pair, frames, manipulations) for pair in pairs(people, seed)]
+    jobs = [job for job in jobs if _missing(root, job[2], manipulations)]
     if jobs:
-        for _ in map_unordered(_write_pair, jobs, workers=workers, total=len(jobs), describe="pairs drawn"):
-            pass
+        list(map_unordered(write_pair, jobs, workers=workers, total=len(jobs), describe="pairs drawn"))
     return root
 
 
 def _claim(root, record, overwrite):
     """Make ``root`` ours: write the record, or check that what is there was made the same way."""
     path = root / RECORD
-    if path.exists():
-        found = json.loads(path.read_text())
-        if found == record:
-            return
-        if not overwrite:
-            differing = {key: (found.get(key), value) for key, value in record.items() if found.get(key) != value}
-            raise FileExistsError(
-                f"{root} was made with other settings or code (found, asked): {differing}; choose another folder, or overwrite"
-            )
-        for folder in ("original_sequences", "manipulated_sequences"):
-            shutil.rmtree(root / folder, ignore_errors=True)
-    elif root.exists() and any(root.iterdir()):
+    found = json.loads(path.read_text()) if path.exists() else {}
+    if found == record:
+        return
+    if found and not overwrite:
+        differing = {key: (found.get(key), value) for key, value in record.items() if found.get(key) != value}
+        raise FileExistsError(
+            f"{root} was made with other settings or code (found, asked): {differing}; choose another folder, or overwrite"
+        )
+    if not found and root.exists() and any(root.iterdir()):
         raise FileExistsError(
             f"{root} is not empty and holds no {RECORD}; choose an empty folder (nothing was deleted)"
         )
-    text = json.dumps(record, indent=1) + "\n"
-    atomic_write(path, lambda file: file.write(text.encode()))
+    for folder in ("original_sequences", "manipulated_sequences"):
+        shutil.rmtree(root / folder, ignore_errors=True)
+    atomic_write(path, lambda file: file.write((json.dumps(record, indent=1) + "\n").encode()))

@@ -20,7 +20,7 @@ def measure(item):
     """Rows (manipulation, quality, kbit/s, mean squared error, face found) of one video; the last two of its first frame."""
     first = {quality: next(video.read_frames(path)) for quality, path in item.files.items()}
     rate = {
-        quality: 8 * codecs.payload(path) / 1000 * 25 / video.timeline(path).count
+        quality: 8 * codecs.payload(path) / 1000 * 25 / video.VideoClip(path).total
         for quality, path in item.files.items()
     }
     error = {quality: np.mean((frame.astype(float) - first["raw"]) ** 2) for quality, frame in first.items()}
@@ -54,7 +54,7 @@ def speed(pairs=9):
     with tempfile.TemporaryDirectory() as folder, one_thread():
         for number, pair in enumerate(writer.pairs(200)[:pairs]):
             start, encoding = time.process_time(), 0.0
-            writer._write_pair((folder, 0, pair, 8, tuple(MANIPULATIONS)))
+            writer.write_pair((folder, 0, pair, 8, tuple(MANIPULATIONS)))
             if number:
                 best = min(best[0], time.process_time() - start - encoding), min(best[1], encoding)
     print(f"a pair: {best[0]:.3f} s drawing, {best[1]:.3f} s x264")

@@ -1,24 +1,20 @@
+import cv2
 import numpy as np
 import pytest
 
 from addlib import miniforensics
-from addlib.miniforensics.canvas import SIZE
-from addlib.miniforensics.manipulations import (
-    MANIPULATIONS,
-    Forgery,
-    apply,
-    fill_membrane,
-    mask_box,
-    match_colour,
-    overlap_grid,
-    through_resolution,
-)
-from addlib.miniforensics.scene import Camera
+from addlib.miniforensics import MANIPULATIONS
 
 
 @pytest.fixture(scope="module")
 def videos():
     return miniforensics.render_video(5, 0, 1, 3)
+
+
+@pytest.fixture(scope="module")
+def many():
+    """First frames of ten targets."""
+    return [miniforensics.render_video(5, number, number + 1, 1) for number in range(0, 20, 2)]
 
 
 def test_five_with_the_names_of_the_benchmark():
@@ -32,9 +28,6 @@ def test_only_the_face_changes(videos, name):
         rows, columns = np.nonzero(changed)
         assert 0.01 < changed.mean() < 0.35
         assert rows.min() > 30 and rows.max() < 210 and columns.min() > 30 and columns.max() < 194
-        border = np.ones_like(changed)
-        border[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = False
-        np.testing.assert_array_equal(real[border], fake[border])
 
 
 def test_reenactment_takes_the_expression_of_the_source(videos):
@@ -45,81 +38,59 @@ def test_reenactment_takes_the_expression_of_the_source(videos):
         assert np.abs(videos[name][0].astype(int) - other[name][0]).max() > 5
 
 
-def high_band(frame, box):
-    """Energy of the finest detail in a box: what differs from a 3×3 mean."""
-    import cv2
-
-    left, top, right, bottom = box
-    part = frame[top:bottom, left:right].astype(np.float32).mean(2)
-    return float(np.mean((part - cv2.blur(part, (3, 3)))[2:-2, 2:-2] ** 2))
-
-
 @pytest.mark.parametrize("name", ["Deepfakes", "Face2Face", "FaceSwap"])
-def test_swaps_lose_fine_detail_in_the_face(name):
-    lost = []
-    for number in range(0, 20, 2):
-        videos = miniforensics.render_video(5, number, number + 1, 1)
-        box = (80, 90, 145, 150)
-        lost.append(high_band(videos[name][0], box) / high_band(videos["original"][0], box))
-    assert np.median(lost) < 0.9
+def test_swaps_lose_fine_detail_in_the_face(many, name):
+    def fine(frame):
+        part = frame[90:150, 80:145].astype(np.float32).mean(2)
+        return np.mean((part - cv2.blur(part, (3, 3)))[2:-2, 2:-2] ** 2)
+
+    assert np.median([fine(videos[name][0]) / fine(videos["original"][0]) for videos in many]) < 0.9
 
 
-def test_neural_textures_leave_a_grid():
+def test_neural_textures_leave_a_grid(many):
     """Energy at half the sampling rate, in the mouth: more than in the real video."""
-    more = []
-    for number in range(0, 20, 2):
-        videos = miniforensics.render_video(5, number, number + 1, 1)
-        energy = []
-        for name in ("original", "NeuralTextures"):
-            mouth = videos[name][0][132:164, 96:128].astype(float).mean(2)
-            spectrum = np.abs(np.fft.fft2(mouth - mouth.mean())) ** 2
-            energy.append(spectrum[:, 16].sum() + spectrum[16, :].sum())
-        more.append(energy[1] / energy[0])
-    assert np.median(more) > 1.5
+
+    def at_half(frame):
+        mouth = frame[132:164, 96:128].astype(float).mean(2)
+        spectrum = np.abs(np.fft.fft2(mouth - mouth.mean())) ** 2
+        return spectrum[:, 16].sum() + spectrum[16, :].sum()
+
+    assert np.median([at_half(videos["NeuralTextures"][0]) / at_half(videos["original"][0]) for videos in many]) > 1.5
 
 
-def test_apply_blends_and_removes_noise():
+def test_patch_is_blended_in_and_noise_removed(monkeypatch):
+    from addlib.miniforensics.manipulations import Forgery, Manipulation, Shot
+    from addlib.miniforensics.scene import Camera
+
+    forgery = Forgery((50, 60, 90, 100), np.full((40, 40, 3), 0.6, np.float32), np.ones((40, 40), np.float32))
+    monkeypatch.setattr(Manipulation, "forge", lambda self, shot: forgery)
+    monkeypatch.setattr(Manipulation, "noise_kept", 0.25)
     camera = Camera(0.5, 0.02)
-    real, grain = np.full((SIZE, SIZE, 3), 0.5, np.float32), camera.grain(0, 0, 0)
-    mask = np.ones((40, 40), np.float32)
-    forgery = Forgery((50, 60, 90, 100), np.full((40, 40, 3), 0.5, np.float32), mask)
+    real, grain = np.full((miniforensics.SIZE, miniforensics.SIZE, 3), 0.5, np.float32), camera.grain(0, 0, 0)
     exposed = camera.expose(real, grain)
-    frame = apply(forgery, exposed, real, grain, 0.25, camera.expose)
-    inside, outside = frame[60:100, 50:90].astype(float).std(), frame[:50].astype(float).std()
-    assert inside / outside == pytest.approx(0.25, rel=0.15)
-    np.testing.assert_array_equal(apply(None, exposed, real, grain, 0.25, camera.expose), exposed)
+    manipulation = Manipulation(None, None, np.random.default_rng(0))
+    frame = manipulation.apply(Shot(real, None, None, None, 0.5), exposed, grain)
+    inside = frame[60:100, 50:90].astype(float)
+    assert inside.mean() == pytest.approx(0.6 * 255, rel=0.01)
+    assert inside.std() / exposed.std() == pytest.approx(0.25, rel=0.15)
+    frame[60:100, 50:90] = exposed[60:100, 50:90]
+    np.testing.assert_array_equal(frame, exposed)
 
 
-def test_match_colour_moves_mean_and_spread():
-    rng = np.random.default_rng(0)
-    patch, reference = rng.normal(0.3, 0.1, (30, 30, 3)), rng.normal(0.6, 0.12, (30, 30, 3))
-    moved = match_colour(patch, reference, np.ones((30, 30)), 1.0)
-    np.testing.assert_allclose(moved.mean((0, 1)), reference.mean((0, 1)), atol=1e-6)
-    np.testing.assert_allclose(moved.std((0, 1)), reference.std((0, 1)), rtol=1e-4)
+# Of the first release: mean, mean difference of neighbouring columns, and of neighbouring rows round the face.
+PUBLISHED = {
+    "original": (80.927, 4.541, 5.170),
+    "Deepfakes": (80.888, 4.446, 4.971),
+    "Face2Face": (80.896, 4.309, 4.384),
+    "FaceSwap": (80.915, 4.367, 4.685),
+    "FaceShifter": (80.812, 4.544, 5.235),
+    "NeuralTextures": (80.977, 4.542, 5.126),
+}
 
 
-def test_membrane_closes_a_constant_gap():
-    mask = np.zeros((64, 64), np.float32)
-    mask[12:52, 12:52] = 0.5
-    patch, reference = np.full((64, 64, 3), 0.2, np.float32), np.full((64, 64, 3), 0.7, np.float32)
-    np.testing.assert_allclose(fill_membrane(patch, reference, mask, 6), reference, atol=1e-4)
-
-
-def test_resolution_takes_away_what_is_finer():
-    stripes = np.tile(np.array([0, 1], np.float32), 32)[None, :, None].repeat(64, 0).repeat(3, 2)
-    assert through_resolution(stripes, 32, 32).std() < 0.05
-
-
-def test_grid_has_the_periods_it_says():
-    gain = overlap_grid((0, 0, 64, 64), 0.1, 0.05)
-    spectrum = np.abs(np.fft.fft(gain[0] - gain[0].mean()))
-    assert set(np.argsort(spectrum)[-3:].tolist()) == {16, 32, 48}
-    # The same phase wherever the box is: the grid belongs to the frame.
-    np.testing.assert_allclose(overlap_grid((3, 0, 64, 64), 0.1, 0.05), gain[:, 3:])
-
-
-def test_mask_box():
-    mask = np.zeros((50, 60), np.float32)
-    assert mask_box(mask) is None
-    mask[20:30, 4:40] = 1
-    assert mask_box(mask) == (0, 12, 48, 38)
+def test_pictures_are_still_those_that_the_book_was_made_with():
+    for name, frames in miniforensics.render_video(0, 12, 34, 2).items():
+        pixels = np.stack(frames).astype(int)
+        across, down = np.diff(pixels, axis=2), np.diff(pixels[:, 60:180, 60:180], axis=1)
+        found = pixels.mean(), np.abs(across).mean(), np.abs(down).mean()
+        assert found == pytest.approx(PUBLISHED[name], abs=2e-3), name
