@@ -47,17 +47,12 @@ def map_unordered(
         jobs: picklable values, taken as processes come free.
         workers: processes; by default as many as this job was allotted. 1 runs in this process.
         scheduler: address of a Dask scheduler ("tcp://host:8786") whose workers are used instead.
-        total: number of jobs, for the progress.
-        describe: what the jobs are, for the progress; None shows none.
+        total, describe: number and kind of the jobs, for the progress, which is hidden without the latter.
         lost: called with a job and the error where the job's process died of it, which is raised otherwise; yielded instead.
-
-    Raises:
-        ValueError: for a number of workers below 1.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}; expected 1 or more, or None for as many as there are cores")
-    workers = workers or allotted_processes()
-    results = (function(job) for job in jobs)
+    workers, results = workers or allotted_processes(), (function(job) for job in jobs)
     if scheduler or workers > 1:
         results = _over_pools(function, iter(jobs), min(workers, total or workers), scheduler, lost)
     hidden = describe is None or bool(os.environ.get("TQDM_DISABLE") or os.environ.get("ADD_HEADLESS"))

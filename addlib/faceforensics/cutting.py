@@ -46,7 +46,7 @@ def cut_video(item: Video, settings: dict) -> tuple[list[dict], dict[str, np.nda
             if quality not in item.files:
                 raise VideoError(f"no {quality} file")
             clip = open_clip(item.files[quality])
-            row["source_sha256"] = clip.sha256()
+            row["source_sha256"] = _sha256(clip)
             partners[quality], row["note"] = match(clips.get("raw", clip), clip)
             clips[quality] = clip
     if raw := clips.get("raw"):
@@ -95,6 +95,13 @@ def reason(error: Exception | str, item: Video) -> str:
     return text
 
 
+def _sha256(clip: Clip) -> str:
+    if isinstance(clip, PictureClip):
+        return clip.sha256()
+    with clip.path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def find_faces(raw: Clip, order: Sequence[int], settings: dict) -> tuple[int, dict, dict, dict]:
     """Faces in settings["frames"] frames, tried in the given order; a scale up where hardly any of the first shows a face.
 
@@ -118,7 +125,7 @@ def find_faces(raw: Clip, order: Sequence[int], settings: dict) -> tuple[int, di
     return upsample, boxes, crops, thumbnails
 
 
-def cut_quality(clip: Clip, partner: dict, boxes: dict, raw: dict, size: tuple, settings: dict) -> dict[int, np.ndarray]:
+def cut_quality(clip: Clip, partner: dict, boxes: dict, raw: dict, size: tuple, settings: dict) -> dict:
     """Crops of one quality by raw's frame number, from the frames that ``partner`` gives for raw's; ``raw``: its thumbnails."""
     raw_number = {partner[number]: number for number in boxes}
     crops, thumbnails = {}, {}
@@ -134,7 +141,5 @@ def cut_quality(clip: Clip, partner: dict, boxes: dict, raw: dict, size: tuple, 
 def _frames(clip: Clip, wanted: Iterable[int], size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
     for number, frame in clip.frames(wanted):
         if frame.shape[:2] != tuple(size):
-            raise VideoError(
-                f"{clip.path} has a frame of {frame.shape[:2]}, raw of {tuple(size)}: the boxes do not fit"
-            )
+            raise VideoError(f"{clip.path} has a frame of {frame.shape[:2]}, raw of {tuple(size)}: boxes do not fit")
         yield number, frame

@@ -13,6 +13,7 @@ from addlib.files import atomic_write, locked
 from addlib.parallel import map_unordered, one_thread
 
 from .manifest import data_hash
+from .matching import Clip
 from .pairs import COMPRESSED, RAW, FacePairs
 from .tree import QUALITIES, Video, discover
 
@@ -40,13 +41,12 @@ class RecodedPairs(FacePairs):
         self.condition = condition
         if videos is not None:
             self._keep(list(videos))
-        there = {f"{item.manipulation}/{item.name}": item for item in discover(root, [manipulation])}
-        names = list(dict.fromkeys(self.videos))
+        names, needed = list(dict.fromkeys(self.videos)), condition if kept else "raw"
+        there = {f"{item.manipulation}/{item.name}": item for item in discover(root, [manipulation], [needed])}
         if absent := [name for name in names if name not in there]:
-            raise FileNotFoundError(f"{root} lacks {absent[:3]}; give the tree that {out} was prepared from")
-        items = [there[name] for name in names]
+            raise FileNotFoundError(f"{root} lacks {needed} of {absent[:3]}; give the tree of which {out} was made")
         if kept:
-            self.kbits = float(np.mean([_rate(item.files.get(condition)) for item in items]))
+            self.kbits = float(np.mean([_rate(there[name].files[condition]) for name in names]))
             return
         for reason in codecs.missing([condition]).values():
             raise ValueError(f"condition {condition!r}: {reason}")
@@ -55,10 +55,8 @@ class RecodedPairs(FacePairs):
         folder = Path(cache or out.parent / "conditions") / data_hash(out)
         folder /= f"{'-'.join(condition.replace('>', ' ').split())}-{made_with}"
         paths = [folder / f"{name}.npz" for name in names]
-        both = zip(paths, items, strict=True)
-        jobs = [(path, item, out, condition) for path, item in both if _read(path) is None]
-        for _ in map_unordered(_encode, jobs, workers=workers, total=len(jobs), describe=f"videos under {condition}"):
-            pass
+        jobs = [(path, there[name], out, condition) for path, name in zip(paths, names, strict=True) if not _read(path)]
+        list(map_unordered(_encode, jobs, workers=workers, total=len(jobs), describe=f"videos under {condition}"))
         crops, kbits = zip(*map(_read, paths), strict=True)
         self.kbits = float(np.mean(kbits))
         self._own = RAW, COMPRESSED
@@ -89,10 +87,8 @@ def _encode(job: tuple[Path, Video, Path, str]) -> None:
     """Encode a whole raw video, and cut its faces where ``prepare`` found them. What another process makes is waited for."""
     path, item, out, condition = job
     record = item.record(out)
-    if "raw" not in item.files or not record.is_file() or "boxes" not in (found := json.loads(record.read_text())):
-        raise FileNotFoundError(
-            f"no raw file of {item.manipulation}/{item.name}, or no boxes in {record}; prepare again"
-        )
+    if not record.is_file() or "boxes" not in (found := json.loads(record.read_text())):
+        raise FileNotFoundError(f"no boxes in {record}; prepare again")
     raw = clips.open_clip(item.files["raw"])
     place = {number: index for index, number in enumerate(raw.numbers.tolist())}
     boxes = {place.get(int(number), -1): box for number, box in found["boxes"].items()}
@@ -113,14 +109,12 @@ def _encode(job: tuple[Path, Video, Path, str]) -> None:
             atomic_write(path, lambda file: np.savez(file, crops=crops, kbits=seen.kbits))
 
 
-def _frames_a_second(clip: clips.VideoClip | clips.PictureClip) -> float:
-    """By the median distance of two frames; 25 where there are no times."""
+def _frames_a_second(clip: Clip) -> float:
+    # By the median distance of two frames; 25 where there are no times.
     return 25.0 if clip.times is None or len(clip.times) < 2 else float(1 / np.median(np.diff(clip.times)))
 
 
-def _rate(path: Path | None) -> float:
-    """Kilobits a second of a file; NaN for a folder of images, or None."""
-    if path is None or path.is_dir():
-        return float("nan")
+def _rate(path: Path) -> float:
+    """Kilobits a second of a file; NaN for a folder of images."""
     clip = clips.open_clip(path)
-    return 8 * codecs.payload(path) * _frames_a_second(clip) / 1000 / clip.total
+    return float("nan") if path.is_dir() else 8 * codecs.payload(path) * _frames_a_second(clip) / 1000 / clip.total

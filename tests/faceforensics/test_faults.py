@@ -34,45 +34,27 @@ def prepare(root, out, **settings):
     return faceforensics.prepare(root, out, **settings)
 
 
-# Ways to spoil the bytes of a file: each takes a bytearray and a random.Random.
-def cut(content, rng):
-    return content[: rng.randrange(len(content))]
+WAYS = ("cut", "bits", "blank", "boxes", "lose", "swap", "noise")
 
 
-def flip_bits(content, rng):
-    for _ in range(rng.choice((1, 8, 64))):
-        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-    return content
-
-
-def blank(content, rng):
-    start, length = rng.randrange(len(content)), rng.choice((4, 64, 1024))
-    return content[:start] + bytes(len(content[start : start + length])) + content[start + length :]
-
-
-def scramble_boxes(content, rng):
-    """Wrong values where the container keeps sizes, counts and kinds."""
-    for box in (b"ftyp", b"moov", b"stsz", b"stco", b"stts", b"avcC", b"mdat", b"stsd", b"mdhd"):
-        if (place := content.find(box) + rng.randrange(-4, 24)) > 0 and rng.random() < 0.4:
-            content[place : place + 4] = rng.randbytes(4)
-    return content
-
-
-def lose_a_piece(content, rng):
-    start = rng.randrange(len(content))
-    return content[:start] + content[start + rng.choice((1, 100, 1000)) :]
-
-
-def swap_halves(content, rng):
-    middle = rng.randrange(1, len(content))
-    return content[middle:] + content[:middle]
-
-
-def noise(content, rng):
-    return rng.randbytes(rng.choice((0, 1, 100, 5000)))
-
-
-SPOIL = (cut, flip_bits, blank, scramble_boxes, lose_a_piece, swap_halves, noise)
+def spoil(content, way, rng):
+    """The bytes of a file, damaged in one of seven ways."""
+    content, place, length = bytearray(content), rng.randrange(1, len(content)), rng.choice((1, 64, 1024))
+    if way == "bits":
+        for _ in range(min(length, 64)):
+            content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    if way == "boxes":  # wrong values where the container keeps sizes, counts and kinds
+        for box in (b"ftyp", b"moov", b"stsz", b"stco", b"stts", b"avcC", b"mdat", b"stsd", b"mdhd"):
+            if (start := content.find(box) + rng.randrange(-4, 24)) > 0 and rng.random() < 0.4:
+                content[start : start + 4] = rng.randbytes(4)
+    others = {
+        "cut": content[:place],
+        "blank": content[:place] + bytes(length) + content[place + length :],
+        "lose": content[:place] + content[place + length :],
+        "swap": content[place:] + content[:place],
+        "noise": rng.randbytes(5 * length - 5),
+    }
+    return others.get(way, content)
 
 
 @pytest.mark.slow
@@ -84,13 +66,13 @@ def test_two_hundred_damaged_files(walk, plant, tmp_path):
     whole = prepare(tmp_path / "good", tmp_path / "expected").set_index("quality")["crops_sha256"]
     damage = {}
     for index in range(DAMAGED):
-        name, quality, spoil = f"{index:03d}", QUALITIES[index % 3], SPOIL[index // 3 % len(SPOIL)]
-        damage[name] = quality, spoil.__name__
+        name, quality, way = f"{index:03d}", QUALITIES[index % 3], WAYS[index // 3 % len(WAYS)]
+        damage[name] = quality, way
         for other in QUALITIES:
             path = tmp_path / "tree/original_sequences/youtube" / other / "videos" / f"{name}.mp4"
             path.parent.mkdir(parents=True, exist_ok=True)
-            content = bytearray(good["000", other].read_bytes())
-            path.write_bytes(spoil(content, rng) if other == quality else content)
+            content = good["000", other].read_bytes()
+            path.write_bytes(spoil(content, way, rng) if other == quality else content)
     found = prepare(tmp_path / "tree", tmp_path / "out")
     assert len(found) == 3 * DAMAGED
     noticed = 0

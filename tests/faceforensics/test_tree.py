@@ -1,7 +1,6 @@
 import pytest
 
 from addlib.faceforensics import MANIPULATIONS, discover
-from addlib.faceforensics.tree import identities
 
 
 def plant(root, manipulations=("Deepfakes", "FaceSwap"), raw="raw"):
@@ -30,12 +29,6 @@ def test_what_is_there_is_found_and_a_subset_can_be_asked_for(tmp_path):
     few = discover(tmp_path, ["FaceSwap"], ("raw", "c40"))
     assert {video.manipulation for video in few} == {"original", "FaceSwap"}
     assert all(set(video.files) == {"raw", "c40"} for video in few)
-
-
-def test_names_hold_target_and_source():
-    assert identities("071") == ("071",)
-    assert identities("071_054") == ("071", "054")
-    assert identities("01_02__exit_phone_room__YVGY8LOK") == ("01", "02")
 
 
 def test_missing_folders_are_named(tmp_path):
