@@ -27,10 +27,9 @@ def prepare(
     """Cut the faces out of a FaceForensics++ tree. A video that gives fewer crops than asked for is listed with the reason.
 
     Args:
-        root: the tree (see ``discover``).
         out: folder for crops and manifest. Videos that it holds already, made from the same file with the same settings,
             code and libraries, are kept. The manifest lists what this call asked for, no more.
-        manipulations, qualities: what to prepare, see ``discover``. Raw is needed, the boxes come from it.
+        root, manipulations, qualities: what to prepare, see ``discover``. Raw is needed, the boxes come from it.
         frames: crops wanted of a video, drawn at random; a frame without a face is replaced by another while there are any.
         size: side of a crop in pixels.
         seed: of the frames drawn and, where ``splits`` is None, of a 72/14/14 split of identity pairs.
@@ -50,7 +49,7 @@ def prepare(
         InUseError: while another process prepares ``out``.
         OutputError: where ``out`` cannot be written, such as on a full disk; what was done by then is kept.
     """
-    qualities, manipulations = list(dict.fromkeys(qualities)), None if manipulations is None else list(manipulations)
+    out, qualities, manipulations = Path(out), list(dict.fromkeys(qualities)), manipulations and list(manipulations)
     settings = {"frames": frames, "size": size, "seed": seed, "scale": scale, "upsample": upsample, "retry": retry}
     settings |= {"search": search, "qualities": qualities}
     if frames < 1 or size < 8 or upsample < 0 or retry < 0 or (search or 80) < 80 or "raw" not in qualities:
@@ -58,7 +57,6 @@ def prepare(
         raise ValueError(f"settings are {settings}; expected {needed}")
     if splits is None and (unsplit := set(manipulations or ()).intersection(WITHOUT_SPLIT)):
         raise ValueError(f"{unsplit} has no official split and no pairs; give splits= with your own, or leave it out")
-    out = Path(out)
     videos = discover(root, manipulations, qualities)
     for manipulation, group in groupby(videos, key=lambda video: video.manipulation):
         there = sorted(set().union(*(video.files for video in group)), key=qualities.index)
@@ -123,9 +121,9 @@ def _kept(item: Video, out: Path, settings: dict) -> list[dict] | None:
     """Rows of an earlier run, if it was made from the same files with the same settings and its crops are still there, whole."""
     try:
         found = json.loads(item.record(out).read_text())
-        sizes = {row["path"]: row["crops"] * settings["size"] ** 2 * 3 for row in found["rows"] if row["crops"]}
-        # A machine that loses power may leave a name without its bytes.
-        whole = found["key"] == settings and all((out / path).stat().st_size > size for path, size in sizes.items())
-        return found["rows"] if whole else None
+        sizes = [((out / row["path"]).stat().st_size, row["crops"]) for row in found["rows"] if row["crops"]]
     except (OSError, ValueError):
         return None
+    # A machine that loses power may leave a name without its bytes.
+    whole = all(size > crops * settings["size"] ** 2 * 3 for size, crops in sizes)
+    return found["rows"] if found["key"] == settings and whole else None

@@ -48,13 +48,12 @@ class RecodedPairs(FacePairs):
         if kept:
             self.kbits = float(np.mean([_rate(there[name].files[condition]) for name in names]))
             return
-        for reason in codecs.missing([condition]).values():
-            raise ValueError(f"condition {condition!r}: {reason}")
-        made_with = [provenance.versions().get(name) for name in ("numpy", "opencv", "av")]
-        made_with = provenance.digest([*made_with, provenance.code_hash(__name__)])
-        folder = Path(cache or out.parent / "conditions") / data_hash(out)
-        folder /= f"{'-'.join(condition.replace('>', ' ').split())}-{made_with}"
-        paths = [folder / f"{name}.npz" for name in names]
+        codecs.parse(condition)
+        libraries = [provenance.versions().get(name) for name in ("numpy", "opencv", "av")]
+        made_with = provenance.digest([*libraries, provenance.code_hash(__name__)])
+        folder = f"{'-'.join(condition.replace('>', ' ').split())}-{made_with}"
+        cache = Path(cache or out.parent / "conditions") / data_hash(out) / folder
+        paths = [cache / f"{name}.npz" for name in names]
         jobs = [(path, there[name], out, condition) for path, name in zip(paths, names, strict=True) if not _read(path)]
         list(map_unordered(_encode, jobs, workers=workers, total=len(jobs), describe=f"videos under {condition}"))
         crops, kbits = zip(*map(_read, paths), strict=True)

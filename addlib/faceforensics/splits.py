@@ -81,9 +81,9 @@ def check(videos: Sequence[Video], assigned: dict[str, str]) -> None:
     for family in {reals_of(video.manipulation) for video in videos}:
         there = {i for video in videos if reals_of(video.manipulation) == family for i in video.ids if i.isdecimal()}
         spelled = {int(identity): identity for identity in sorted(there, reverse=True)}
-        for identity in there:
-            if (other := spelled[int(identity)]) != identity:
-                raise ValueError(f"videos are named by {other} and {identity}, one number; rename those of one kind")
+        if twice := sorted(there - set(spelled.values())):
+            other = spelled[int(twice[0])]
+            raise ValueError(f"videos are named by {other} and {twice[0]}, one number; rename those of one kind")
         for identity in filter(str.isdecimal, assigned):
             if (other := spelled.get(int(identity), identity)) not in assigned:
                 raise ValueError(f'the split names {identity}, the videos {other}: write its zeros too, as "{other}"')

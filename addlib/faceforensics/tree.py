@@ -1,5 +1,6 @@
 """The FaceForensics++ folder tree: where its videos are and what their names mean."""
 
+import contextlib
 import re
 import warnings
 from collections.abc import Iterable, Sequence
@@ -38,14 +39,12 @@ class Video:
 
     def stamps(self) -> dict[str, list[int] | None]:
         """For each quality number, size and time of its files, which change when one is replaced; None for a dead link."""
-        found = {}
+        found = dict.fromkeys(self.files)
         for quality, path in self.files.items():
-            try:
+            with contextlib.suppress(OSError):
                 states = [file.stat() for file in (path.iterdir() if path.is_dir() else [path])]
                 sizes, times = [state.st_size for state in states], [state.st_mtime_ns for state in states]
                 found[quality] = [len(states), sum(sizes), max(times, default=0)]
-            except OSError:
-                found[quality] = None
         return found
 
     def record(self, out: Path) -> Path:
@@ -66,10 +65,9 @@ def reals_of(manipulation: str) -> str:
 def discover(
     root: str | Path, manipulations: Iterable[str] | None = None, qualities: Sequence[str] = QUALITIES
 ) -> list[Video]:
-    """List the videos under ``root``, the real ones first, by manipulation and name; warns of files that are no videos.
+    """List the videos of a tree, the real ones first, by manipulation and name; warns of files that are no videos.
 
     Args:
-        root: folder that holds original_sequences and manipulated_sequences.
         manipulations: names of folders in manipulated_sequences; by default those of the paper's five that are there.
             With "DeepFakeDetection" (or "actors") come the real videos of the actors, with any other those of "youtube".
         qualities: out of "raw", "c23", "c40"; a folder "c0" is read as raw.

@@ -23,13 +23,12 @@ def expected(frames, raw):
     return np.stack([faces.crop(frame, faces.largest_face(one)) for frame, one in zip(frames, raw, strict=True)])
 
 
-def extract(path, every=1):
+def extract(path):
     """What the extraction script of FaceForensics++ does: images/000/0000.png beside videos/000.mp4, which goes away."""
     folder = path.parents[1] / "images" / path.stem
     folder.mkdir(parents=True)
     for number, frame in enumerate(video.read_frames(path)):
-        if number % every == 0:
-            Image.fromarray(frame).save(folder / f"{number:04d}.png")
+        Image.fromarray(frame).save(folder / f"{number:04d}.png")
     path.unlink()
 
 
@@ -44,15 +43,6 @@ def test_images_give_the_crops_of_the_videos(walk, plant, tmp_path, which):
     for quality in ("raw", "c23", "c40"):
         np.testing.assert_array_equal(crops(tmp_path / "one", quality), crops(tmp_path / "other", quality))
         assert table.loc[quality, "note"] == ("from extracted images" if quality in which else "")
-
-
-def test_some_images_only(walk, plant, tmp_path):
-    paths = plant(tmp_path / "tree", walk)
-    extract(paths["000", "raw"], every=3)
-    table = prepare(tmp_path / "tree", tmp_path / "out")
-    assert (table["status"] == "ok").all() and (table["crops"] == 4).all()
-    whole = list(video.read_frames(paths["000", "c23"]))[::3]
-    np.testing.assert_array_equal(crops(tmp_path / "out", "c23"), expected(whole, walk[::3]))
 
 
 def test_dropped_frames_are_stepped_over_by_time(walk, plant, write_timed, tmp_path):

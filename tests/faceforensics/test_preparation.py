@@ -58,15 +58,6 @@ def test_qualities_are_aligned_to_the_pixel(tree, prepared):
         np.testing.assert_array_equal(np.load(prepared / f"crops/FaceSwap/{quality}/{name}.npy"), expected)
 
 
-def test_frames_are_drawn_by_seed(tree, tmp_path):
-    for seed in (0, 1):
-        prepare(tree, tmp_path / str(seed), seed=seed)
-    few = [files_of(tmp_path / name, "*.npy") for name in "01"]
-    assert set(few[0]) == set(few[1]) and few[0] != few[1]
-    assert not np.array_equal(frame_order(300, "original", "071", 0), frame_order(300, "original", "054", 0))
-    assert sorted(frame_order(300, "original", "071", 0)) == list(range(300))
-
-
 def test_workers_and_capital_endings_do_not_matter(tree, prepared, tmp_path):
     for path in tree.rglob("*.mp4"):
         link = tmp_path / "tree" / path.relative_to(tree).with_suffix(".MP4")
@@ -139,21 +130,11 @@ def test_what_cannot_end_well_is_known_before_a_video_is_cut(copy, tmp_path, cut
     assert not (tmp_path / "out").exists() and not cut
 
 
-def test_class_that_vanishes_is_said(copy, tmp_path, recwarn):
-    table = prepare(copy, tmp_path / "out")
-    assert not recwarn.list
-    for name in table.query("manipulation == 'FaceSwap' and split == 'val'")["video"]:
-        (copy / f"manipulated_sequences/FaceSwap/c40/videos/{name}.mp4").write_bytes(b"")
-    with pytest.warns(UserWarning, match=r"val has no crop of FaceSwap/c40; manifest.csv") as told:
-        prepare(copy, tmp_path / "out")
-    assert len(told) == 1
-
-
-def test_data_hash_stands_for_the_data(tree, prepared, tmp_path):
-    assert faceforensics.data_hash(prepared) == faceforensics.data_hash(prepared)
-    prepare(tree, tmp_path)
-    assert len(faceforensics.data_hash(tmp_path)) == 12 and faceforensics.data_hash(
-        tmp_path
-    ) != faceforensics.data_hash(prepared)
+def test_data_hash_stands_for_the_data(tree, tmp_path):
+    hashes = []
+    for seed in (0, 0, 1):  # of split and frames
+        prepare(tree, tmp_path, seed=seed)
+        hashes.append(faceforensics.data_hash(tmp_path))
+    assert hashes[0] == hashes[1] != hashes[2] and len(hashes[0]) == 12
     with pytest.raises(FileNotFoundError, match="addlib prepare"):
         faceforensics.data_hash(tmp_path / "nowhere")
