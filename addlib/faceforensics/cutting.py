@@ -134,7 +134,8 @@ def cut_quality(clip: Clip, partner: dict, boxes: dict, raw: dict, size: tuple, 
         crops[own] = faces.crop(frame, boxes[own][0], settings["size"], settings["scale"])
         thumbnails[own] = thumbnail(frame)
     if offset := other_moment(thumbnails, raw):
-        raise VideoError(f"{clip.path} shows other moments than raw, {offset:+d} frames or so; fetch or make it again")
+        late = f"about {abs(offset)} frames {'later' if offset > 0 else 'earlier'} under the same number"
+        raise VideoError(f"{clip.path} shows other moments than raw, {late}; fetch or make it again")
     return crops
 
 
