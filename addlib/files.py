@@ -17,43 +17,26 @@ class InUseError(RuntimeError):
 
 
 def atomic_write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """Make a file through ``fill(file)``; it appears under its name when it is complete.
-
-    Args:
-        path: where to; missing folders are made.
-        fill: called with a binary file to write to.
-
-    Raises:
-        OutputError: where the disk is full or not writable, with what to do. Nothing is left behind then.
-    """
+    """Make a file by ``fill(file)``, and missing folders; it appears when complete. Raises OutputError, leaving nothing behind."""
     path = Path(path)
     part = path.with_name(f".{uuid.uuid4().hex[:16]}.part")  # short: the name itself may be as long as a name can be
     try:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                fill(file)
-            os.replace(part, path)
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            fill(file)
+        os.replace(part, path)
     except OSError as error:
-        raise OutputError(
-            error.errno, f"cannot write {path.name} in {path.parent}: {error.strerror or error}; what was finished is kept: "
-            "free some space or choose another folder, then run the same again"
-        ) from error  # fmt: skip
+        remedy = "what was finished is kept: free some space or choose another folder, then run the same again"
+        problem = f"cannot write {path.name} in {path.parent}: {error.strerror or error}; {remedy}"
+        raise OutputError(error.errno, problem) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a lock file, which one process at a time can.
-
-    The operating system takes the lock back when its holder ends, however it ends: no stale lock stays. Other users of the
-    machine may use the same lock.
-
-    Args:
-        path: of the lock file; missing folders are made.
-        wait: until another holder is done; otherwise raise.
+    """Hold a lock file, which one process of any user can at a time. The system takes it back when its holder ends, however.
 
     Raises:
         InUseError: if another process holds it and ``wait`` is false.
@@ -62,16 +45,15 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     path = Path(path)
+    lock = FileLock(path, mode=0o666, is_singleton=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, mode=0o666, is_singleton=False)
         lock.acquire(blocking=wait)
     except Timeout:
-        raise InUseError(f"{path.parent} is written by another process now; wait for it, or choose another folder") from None
+        raise InUseError(f"another process writes in {path.parent}; wait for it, or choose another folder") from None
     except OSError as error:
-        raise OutputError(
-            error.errno, f"cannot write in {path.parent}: {error.strerror or error}; choose another folder"
-        ) from error
+        problem = f"cannot write in {path.parent}: {error.strerror or error}; choose another folder"
+        raise OutputError(error.errno, problem) from error
     try:
         yield
     finally:
@@ -79,14 +61,10 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
 
 
 def project_root(start: Path | None = None) -> Path:
-    """The folder of the project: the clone round ``start`` (default: the working directory), else the one that holds addlib.
-
-    Raises:
-        FileNotFoundError: if neither is inside a clone.
-    """
-    start = Path.cwd() if start is None else Path(start).resolve()
+    """The clone round ``start`` (default: the working directory), else the one that holds addlib, else FileNotFoundError."""
+    start = Path(start or "").resolve()
     expected = ("_config.yml", "book/_toc.yml")
     for folder in (start, *start.parents, Path(__file__).resolve().parents[1]):
         if all((folder / name).is_file() for name in expected):
             return folder
-    raise FileNotFoundError(f"{start} is not inside a clone of the project: no folder above it holds {' and '.join(expected)}")
+    raise FileNotFoundError(f"{start} is not inside a clone: no folder above it holds {' and '.join(expected)}")

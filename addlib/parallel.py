@@ -1,25 +1,21 @@
 """Many independent jobs over the processes of this machine, or over the machines of a Dask cluster."""
 
-from __future__ import annotations
-
 import contextlib
 import multiprocessing
 import os
 import sys
 import threading
-import time
+import types
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from multiprocessing.connection import Connection
 from pathlib import Path
+
+from tqdm import tqdm
 
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 MEMORY_OF_A_PROCESS = 1 << 30  # bytes that a process is reckoned with where the number of processes is not given
-# The processes share the cores: threads of a numeric library would only fight over them.
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-FIRST_LINE, NEXT_LINE = 4.0, 15.0  # seconds until progress is told where there is no terminal
 
 
 def allotted_processes() -> int:
@@ -27,161 +23,100 @@ def allotted_processes() -> int:
     limits = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
     with contextlib.suppress(KeyError, ValueError):
         limits.append(int(os.environ["SLURM_CPUS_PER_TASK"]))
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # not on Windows
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MEMORY_OF_A_PROCESS)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # on Linux alone
         own = CONTROL_GROUPS / Path("/proc/self/cgroup").read_text().rpartition("0::/")[2].strip()
-        for group in (own, *own.parents):
-            with contextlib.suppress(OSError, ValueError):  # not everywhere is a limit; "max" is none
-                limits.append(int((group / "memory.max").read_text()) // MEMORY_OF_A_PROCESS)
-            with contextlib.suppress(OSError, ValueError):
-                quota, period = (group / "cpu.max").read_text().split()
-                limits.append(-(-int(quota) // int(period)))
+        for file in (group / name for group in (own, *own.parents) for name in ("cpu.max", "memory.max")):
+            with contextlib.suppress(OSError, ValueError):  # not every group has a limit; "max" is none
+                amount, *period = map(int, file.read_text().split())
+                limits.append(amount // (period[0] if period else MEMORY_OF_A_PROCESS))
     return max(1, min(limits))
 
 
 def map_unordered(
-    function: Callable, jobs: Iterable, *, workers: int | None = None, scheduler: str | None = None, total: int | None = None,
-    describe: str | None = None, lost: Callable | None = None,
+    function: Callable, jobs: Iterable, *, workers: int | None = None, scheduler: str | None = None,
+    total: int | None = None, describe: str | None = None, lost: Callable | None = None,
 ) -> Iterator:  # fmt: skip
-    """Yield ``function(job)`` for every job, as they finish.
+    """Yield ``function(job)`` for every job, as they finish. A job that raises stops the whole.
 
-    A job that raises stops the whole: ``function`` should return what went wrong with its one input rather than raise it. A
-    script needs no ``if __name__ == "__main__"``: the processes import the module of ``function`` and nothing else.
+    A script needs no ``if __name__ == "__main__"``: the processes import the module of ``function`` and nothing else.
 
     Args:
         function: importable, of one argument.
-        jobs: picklable values, taken as processes come free, so that memory does not grow with their number.
-        workers: processes; by default as many as this job was allotted cores and memory for. 1 runs in this process.
+        jobs: picklable values, taken as processes come free.
+        workers: processes; by default as many as this job was allotted. 1 runs in this process.
         scheduler: address of a Dask scheduler ("tcp://host:8786") whose workers are used instead.
-        total: number of jobs, for the progress.
-        describe: what the jobs are, for the progress; None shows none.
-        lost: called with a job and the error where the job's process died of it; its result is yielded instead. Without it the
-            error is raised. Jobs that were only waiting for a process that died run again, one at a time.
-
-    Raises:
-        ValueError: for a number of workers below 1.
+        total, describe: number and kind of the jobs, for the progress, which is hidden without the latter.
+        lost: called with a job and the error where the job's process died of it, which is raised otherwise; yielded instead.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}; expected 1 or more, or None for as many as there are cores")
-    workers = workers or allotted_processes()
-    if workers == 1 and not scheduler:
-        results = (function(job) for job in jobs)
-    else:
-        results = _over_processes(function, iter(jobs), min(workers, total or workers), scheduler, lost)
-    with contextlib.closing(results), _progress(total, describe) as done:
-        for result in results:
-            done()
-            yield result
+    workers, results = workers or allotted_processes(), (function(job) for job in jobs)
+    if scheduler or workers > 1:
+        results = _over_pools(function, iter(jobs), min(workers, total or workers), scheduler, lost)
+    hidden = describe is None or bool(os.environ.get("TQDM_DISABLE") or os.environ.get("ADD_HEADLESS"))
+    pace = {} if sys.stderr.isatty() else {"mininterval": 10, "delay": 4}  # seconds: a log file needs few lines
+    with contextlib.closing(results):
+        yield from tqdm(results, describe, total, disable=hidden, **pace)
 
 
-def _over_processes(
-    function: Callable, jobs: Iterator, workers: int, scheduler: str | None, lost: Callable | None
-) -> Iterator:
-    suspects, unfinished = [], True
-    while unfinished:
-        unfinished = False
-        for job, future in _pooled(function, jobs, workers, scheduler):
-            if _died(future):
-                suspects.append(job)
-                unfinished = True
-            else:
-                yield future.result()
-    for suspect in suspects:  # a process died: of one of these jobs, and the others waited beside it
-        for job, future in _pooled(function, iter([suspect]), 1, scheduler):
-            yield lost(job, future.exception()) if lost and _died(future) else future.result()
-
-
-def _died(future: Future) -> bool:
-    return isinstance(error := future.exception(), BrokenProcessPool) or type(error).__name__ == "KilledWorker"  # Dask's
-
-
-def _pooled(function: Callable, jobs: Iterator, workers: int, scheduler: str | None) -> Iterator[tuple[object, Future]]:
-    """Yield (job, its future) as they finish in the processes of one pool, until all have or a process has died."""
-    with _machines(scheduler) if scheduler else _processes(workers, function) as (submit, ahead):
-        running, broken = {}, False
-        while running or not broken:
-            for job in islice(jobs, 0 if broken else ahead - len(running)):
-                running[submit(function, job)] = job
+def _over_pools(function, jobs, workers, scheduler, lost):
+    running = {}
+    with _pools(workers, scheduler) as (free, replacement):
+        while True:
+            for job in islice(jobs, len(free)):
+                pool = free.pop()
+                running[_submit(pool, function, job)] = job, pool
             if not running:
-                break
+                return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                broken |= _died(future)
-                yield running.pop(future), future
+                job, pool = running.pop(future)
+                error = future.exception()
+                died = isinstance(error, BrokenProcessPool) or type(error).__name__ == "KilledWorker"  # Dask's
+                free.append(replacement() if died else pool)
+                yield lost(job, error) if died and lost else future.result()
 
 
 @contextlib.contextmanager
-def _machines(scheduler: str) -> Iterator[tuple[Callable, int]]:
-    from distributed import Client
+def _pools(workers, scheduler):
+    """Executors that take a job each, of one process since a process that dies breaks its pool; and what makes another."""
+    with contextlib.ExitStack() as stack:
+        if scheduler:
+            from distributed import Client
 
-    with Client(scheduler) as client, client.get_executor(pure=False) as pool:
-        yield pool.submit, 2 * sum(client.nthreads().values()) or 2
+            client = stack.enter_context(Client(scheduler))
+            machines = stack.enter_context(client.get_executor(pure=False))
+            yield [machines] * (2 * sum(client.nthreads().values()) or 2), lambda: machines
+            return
+        context = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads as they are
+        alive, leash = context.Pipe(duplex=False)
 
+        def pool():
+            return stack.enter_context(ProcessPoolExecutor(1, context, _begin, (alive,)))
 
-@contextlib.contextmanager
-def _processes(workers: int, function: Callable) -> Iterator[tuple[Callable, int]]:
-    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads as they happen to be
-    alive, leash = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(workers, context, _end_with, (alive,))
-
-    def submit(*job) -> Future:
-        with _start_of_process(function):
-            return pool.submit(*job)
-
-    try:
-        yield submit, 2 * workers
-        pool.shutdown()
-    finally:
-        leash.close()  # where the jobs are not done, their processes end now
-        pool.shutdown(cancel_futures=True)
+        try:
+            yield [pool() for _ in range(workers)], pool
+        except BaseException:
+            leash.close()  # where the jobs are not done, their processes end now
+            raise
 
 
-def _end_with(alive: Connection) -> None:
-    """End this process when the other end of a pipe is closed, which the death of the parent does too."""
+def _begin(alive):
+    """Begin a process: one thread, since the processes share the cores; it ends when its parent drops the leash or dies."""
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
     threading.Thread(target=lambda: os._exit(1) if alive.poll(None) else None, daemon=True).start()
 
 
-@contextlib.contextmanager
-def _start_of_process(function: Callable) -> Iterator[None]:
-    """A process that is started here computes on one thread, and does not run the caller's script a second time."""
-    main = vars(sys.modules["__main__"]) if function.__module__ != "__main__" else {}
-    changes = ((os.environ, ONE_THREAD), (main, {"__file__": None, "__spec__": None}))
-    kept = [{name: space[name] for name in new if name in space} for space, new in changes]
-    for space, new in changes:
-        space.update(new)
+def _submit(pool, function, job):
+    """Submit a job; a process that starts for it does not run the caller's script a second time."""
+    main = sys.modules["__main__"]
+    if function.__module__ != "__main__":
+        sys.modules["__main__"] = types.ModuleType("__main__")
     try:
-        yield
+        return pool.submit(function, job)
     finally:
-        for (space, new), old in zip(changes, kept, strict=True):
-            for name in new:
-                del space[name]
-            space.update(old)
-
-
-@contextlib.contextmanager
-def _progress(total: int | None, describe: str | None) -> Iterator[Callable[[], object]]:
-    """A function to call after each job: a bar on a terminal, elsewhere a line now and then on standard error."""
-    if describe is None or os.environ.get("TQDM_DISABLE") or os.environ.get("ADD_HEADLESS"):
-        yield lambda: None
-        return
-    if sys.stderr.isatty():
-        from tqdm import tqdm
-
-        with tqdm(total=total, desc=describe) as bar:
-            yield bar.update
-        return
-    begin, first, told, count = time.monotonic(), None, None, 0
-
-    def done() -> None:
-        nonlocal first, told, count
-        count, now = count + 1, time.monotonic()
-        first = first or now  # the first job holds the start of the processes, which says nothing of the others
-        if count > 1 and (now - (told or begin) > (NEXT_LINE if told else FIRST_LINE) or (told and count == total)):
-            told = now
-            rest = f", about {(total - count) * (now - first) / (count - 1):.0f} s left" if total and count < total else ""
-            print(f"{describe}: {count} of {total or '?'}, {now - begin:.0f} s{rest}", file=sys.stderr, flush=True)
-
-    yield done
+        sys.modules["__main__"] = main
 
 
 @contextlib.contextmanager

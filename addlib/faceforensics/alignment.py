@@ -1,38 +1,26 @@
-"""Do the crops of two qualities show the face in the same place? Measured on their pixels."""
+"""Are the crops those of the manifest, and do all qualities show the face in the same place?"""
 
-from __future__ import annotations
-
+import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
+import pandas as pd
 
 from .manifest import read_manifest
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SHIFT = 1.5  # pixels of a crop
 BAND = 0.12  # cycles a pixel
 
 
 def shift(raw: np.ndarray, compressed: np.ndarray) -> tuple[float, float]:
-    """Displacement of crops against others by phase correlation.
+    """Displacement (dx, dy) in pixels of crops, (N, S, S, 3) uint8, to the right of and below the same ones of raw.
 
-    The normalised cross spectra of the crops are averaged, so that the errors of the codec, different in each, cancel.
-    Frequencies above BAND count little: c40 keeps nothing of them.
-
-    Args:
-        raw: (N, S, S, 3) uint8.
-        compressed: (N, S, S, 3) uint8, the same frames.
-
-    Returns:
-        (dx, dy) in pixels, positive where ``compressed`` lies to the right or below.
+    By phase correlation: the normalised cross spectra of the crops are averaged, so that the errors of the codec, different
+    in each, cancel. Frequencies above BAND count little: c40 keeps nothing of them.
 
     Source: Kuglin and Hines, "The phase correlation image alignment method", 1975.
     """
-    import cv2
-
     side = raw.shape[1]
     window = cv2.createHanningWindow((side, side), cv2.CV_64F)
     one, other = (np.fft.rfft2((c.mean(3) - c.mean((1, 2, 3))[:, None, None]) * window) for c in (raw, compressed))
@@ -55,29 +43,46 @@ def _vertex(values: np.ndarray) -> float:
 def measure(out: str | Path, *, manipulation: str | None = None, crops: int = 16) -> pd.DataFrame:
     """Displacement of each quality against raw in a prepared folder.
 
-    A quality that keeps a video's face in place stays under SHIFT; a cut at another box does not, and is found.
-
     Args:
-        out: a prepared folder.
         manipulation: measure this one only, or "original".
         crops: at most so many of a video are measured, spread over it.
 
     Returns:
-        A row a video and quality other than raw: manipulation, video, quality, dx, dy (pixels of a crop), aligned (bool: the
-        displacement is not longer than SHIFT).
+        A row a video and quality other than raw: manipulation, video, quality, dx, dy (pixels), aligned (at most SHIFT).
     """
-    import pandas as pd
-
-    table = read_manifest(out)
+    table = read_manifest(out).query("crops > 0")
     if manipulation is not None:
         table = table[table["manipulation"] == manipulation]
-    files = {(row.manipulation, row.video, row.quality): row for row in table.itertuples() if row.crops}
-    rows = []
-    for (manipulation, video, quality), row in files.items():
-        partner = files.get((manipulation, video, "raw"))
-        if quality == "raw" or partner is None or partner.crops != row.crops:
-            continue
+    key, raw = ["manipulation", "video", "crops"], table["quality"] == "raw"
+    table = table[~raw].merge(table.loc[raw, [*key, "path"]], on=key, suffixes=("", "_raw"))
+    found = np.zeros((len(table), 2))
+    for index, row in enumerate(table.itertuples()):
         chosen = np.unique(np.linspace(0, row.crops - 1, min(crops, row.crops)).round().astype(int))
-        dx, dy = shift(*(np.load(Path(out) / item.path, mmap_mode="r")[chosen] for item in (partner, row)))
-        rows.append((manipulation, video, quality, dx, dy, bool(np.hypot(dx, dy) <= SHIFT)))
-    return pd.DataFrame(rows, columns=["manipulation", "video", "quality", "dx", "dy", "aligned"])
+        both = (np.load(Path(out) / path, mmap_mode="r")[chosen] for path in (row.path_raw, row.path))
+        found[index] = shift(*both)
+    table[["dx", "dy"]], table["aligned"] = found, np.hypot(*found.T) <= SHIFT
+    return table[["manipulation", "video", "quality", "dx", "dy", "aligned"]]
+
+
+def verify(out: str | Path, *, alignment: bool = False) -> list[str]:
+    """Compare crops with the manifest; a list of what is missing or changed, empty if all is well.
+
+    alignment: also measure that c23 and c40 show the face where raw shows it (see ``alignment.measure``).
+    """
+    problems = []
+    for row in read_manifest(out).query("crops > 0").itertuples():
+        try:
+            crops = np.load(Path(out) / row.path)
+            if hashlib.sha256(crops.tobytes()).hexdigest() != row.crops_sha256 or len(crops) != row.crops:
+                problems.append(f"{row.path}: changed since it was made")
+        except FileNotFoundError:
+            problems.append(f"{row.path}: missing")
+        except (ValueError, EOFError, OSError) as error:
+            problems.append(f"{row.path}: not readable ({error})")
+    if alignment and not problems:
+        problems = [
+            f"{row.manipulation}/{row.quality}/{row.video}: lies ({row.dx:+.1f}, {row.dy:+.1f}) pixels beside raw, "
+            f"expected at most {SHIFT:g}; another version of the video, or damaged"
+            for row in measure(out).query("not aligned").itertuples()
+        ]
+    return problems

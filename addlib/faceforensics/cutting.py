@@ -1,42 +1,20 @@
 """The faces of one video: found once, on raw, and cut from every quality at the same boxes."""
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from addlib import faces
-from addlib.clips import PictureClip, VideoClip, open_clip
+from addlib.clips import PictureClip, open_clip
 from addlib.video import VideoError
 
-from .matching import match, other_moment, thumbnail
+from .matching import Clip, match, other_moment, thumbnail
 from .tree import Video
 
 # A scale at which fewer frames than this show a face is too small a scale for the video.
 ENOUGH = 1 / 8
-Clip = VideoClip | PictureClip
-
-
-class Cut(NamedTuple):
-    """What ``cut_video`` gives: manifest rows, {raw frame number: box}, and whether a second try would end the same way."""
-
-    rows: list[dict]
-    boxes: dict[int, tuple[int, int, int, int]]
-    lasting: bool
-
-
-@dataclass
-class Found:
-    """Faces of a raw video: {frame number: …} of boxes, crops, and thumbnails (the neighbours' too)."""
-
-    upsample: int
-    boxes: dict = field(default_factory=dict)
-    crops: dict = field(default_factory=dict)
-    thumbnails: dict = field(default_factory=dict)
-    several: int = 0
 
 
 def frame_order(total: int, manipulation: str, name: str, seed: int) -> np.ndarray:
@@ -46,91 +24,67 @@ def frame_order(total: int, manipulation: str, name: str, seed: int) -> np.ndarr
     return np.random.default_rng(int.from_bytes(digest[:8], "little")).permutation(total)
 
 
-def cut_video(item: Video, qualities: Sequence[str], settings: dict, save: Callable[[str, np.ndarray], str]) -> Cut:
-    """Crops of one video in all qualities. A damaged video becomes rows with reasons; only what ``save`` raises gets through.
+def cut_video(item: Video, settings: dict) -> tuple[list[dict], dict[str, np.ndarray], dict[int, faces.Box], bool]:
+    """Cut one video in all of settings["qualities"]; a damaged one becomes rows with reasons.
 
-    ``save`` is called with quality and crops, uint8 (N, size, size, 3), and returns the path to put into the row.
+    Returns manifest rows, crops (N, S, S, 3) by quality, boxes by raw's frame number, and whether a second try would end alike.
     """
-    rows = {quality: blank_row(item, quality, settings) for quality in qualities}
-    lasting, opened, partners = True, {}, {}
+    rows = {quality: blank_row(item, quality, settings) for quality in sorted(settings["qualities"], key="raw".__ne__)}
+    clips, partners, crops, boxes, lasting = {}, {}, {}, {}, True
 
-    def fails(quality: str, error: Exception) -> None:
+    @contextlib.contextmanager
+    def listed(quality: str) -> Iterator[None]:
         nonlocal lasting
-        lasting &= isinstance(error, VideoError)  # anything else, such as a disk that does not answer, may pass
-        rows[quality]["reason"] = rows[quality]["reason"] or reason(error, item)
-
-    def without_raw(why: str) -> Cut:
-        for quality, row in rows.items():
-            row["reason"] = row["reason"] or ("" if quality == "raw" else "raw: ") + why
-        return Cut(list(rows.values()), {}, lasting)
-
-    for quality in sorted(rows, key=lambda quality: quality != "raw"):
-        row = rows[quality]
         try:
+            yield
+        except (VideoError, OSError) as error:
+            lasting &= isinstance(error, VideoError)  # anything else, such as a disk that does not answer, may pass
+            rows[quality]["reason"] = reason(error, item)
+
+    for quality, row in rows.items():
+        with listed(quality):
             if quality not in item.files:
                 raise VideoError(f"no {quality} file")
-            row["source_sha256"] = _sha256(item.files[quality])
-            opened[quality] = open_clip(item.files[quality])
-            if quality != "raw" and "raw" in opened:
-                partners[quality], row["note"] = match(opened["raw"], opened[quality])
-        except (VideoError, OSError) as error:
-            fails(quality, error)
-    raw = opened.get("raw")
-    if raw is None:
-        return without_raw(rows["raw"]["reason"])
-    usable = set(raw.numbers.tolist()).intersection(*partners.values())
-    order = [n for n in frame_order(raw.total, item.manipulation, item.name, settings["seed"]).tolist() if n in usable]
-    try:
-        found = find_faces(raw, order, settings)
-    except (VideoError, OSError) as error:
-        fails("raw", error)
-        return without_raw(rows["raw"]["reason"])
-
-    shortage = "" if len(found.boxes) == settings["frames"] else f"a face in {len(found.boxes)} of {len(order)} frames"
+            clip = open_clip(item.files[quality])
+            row["source_sha256"] = _sha256(clip)
+            partners[quality], row["note"] = match(clips.get("raw", clip), clip)
+            clips[quality] = clip
+    if raw := clips.get("raw"):
+        usable = set.intersection(*map(set, partners.values()))
+        order = frame_order(raw.total, item.manipulation, item.name, settings["seed"]).tolist()
+        order = [number for number in order if number in usable]
+        with listed("raw"):
+            upsample, boxes, crops["raw"], thumbnails = find_faces(raw, order, settings)
+    count, several = len(boxes), sum(len(each) > 1 for each in boxes.values())
+    shortage = f"a face in {count} of {len(order)} frames" if raw and count < settings["frames"] else ""
+    without = f"raw: {rows['raw']['reason']}" if rows["raw"]["reason"] else "" if count else shortage
     for quality, row in rows.items():
-        if not found.boxes:
-            row["reason"] = row["reason"] or shortage
+        row["reason"] = row["reason"] or without
         if row["reason"]:
             continue
-        try:
-            if quality == "raw":
-                crops = np.stack([found.crops[number] for number in sorted(found.crops)])
-            else:
-                crops = cut_quality(opened[quality], partners[quality], found, raw.size, settings)
-        except (VideoError, OSError) as error:
-            fails(quality, error)
-            continue
-        row.update(crops=len(crops), status="short" if shortage else "ok", reason=shortage, path=save(quality, crops))
-        row["crops_sha256"] = hashlib.sha256(crops.tobytes()).hexdigest()
-        row["note"] = "; ".join(filter(None, [row["note"], *_remarks(opened[quality], found, settings)]))
-    return Cut(list(rows.values()), dict(sorted(found.boxes.items())), lasting)
+        with listed(quality):
+            if quality != "raw":
+                crops[quality] = cut_quality(clips[quality], partners[quality], boxes, thumbnails, raw.size, settings)
+            crops[quality] = np.stack([crops[quality][number] for number in sorted(boxes)])
+            row |= {"crops": count, "status": "short" if shortage else "ok", "reason": shortage}
+            row["crops_sha256"] = hashlib.sha256(crops[quality].tobytes()).hexdigest()
+            notes = {
+                row["note"]: row["note"],
+                "from extracted images": isinstance(clips[quality], PictureClip),
+                f"faces found at upsample {upsample}": upsample > settings["upsample"],
+                f"several faces in {several} frames, the largest kept": several,
+            }
+            row["note"] = "; ".join(note for note, holds in notes.items() if holds)
+    return list(rows.values()), crops, {number: boxes[number][0] for number in sorted(boxes)}, lasting
 
 
 def blank_row(item: Video, quality: str, settings: dict, reason: str = "") -> dict:
     """A manifest row, without split, of a quality that gave nothing."""
     return {
-        "manipulation": item.manipulation, "video": item.name, "ids": "_".join(item.ids), "quality": quality, "label": item.label,
-        "asked": settings["frames"], "crops": 0, "status": "failed", "reason": reason, "source_sha256": "", "crops_sha256": "",
-        "path": "", "note": "",
+        "manipulation": item.manipulation, "video": item.name, "ids": "_".join(item.ids), "quality": quality,
+        "label": item.label, "asked": settings["frames"], "crops": 0, "status": "failed", "reason": reason,
+        "source_sha256": "", "crops_sha256": "", "path": "", "note": "",
     }  # fmt: skip
-
-
-def _remarks(clip: Clip, found: Found, settings: dict) -> Iterable[str]:
-    if isinstance(clip, PictureClip):
-        yield "from extracted images"
-    if found.upsample > settings["upsample"]:
-        yield f"faces found at upsample {found.upsample}"
-    if found.several:
-        yield f"several faces in {found.several} frames, the largest kept"
-
-
-def _sha256(path: Path) -> str:
-    if path.is_dir():
-        return open_clip(path).sha256()
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is no regular file, or a link to nothing")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def reason(error: Exception | str, item: Video) -> str:
@@ -141,64 +95,52 @@ def reason(error: Exception | str, item: Video) -> str:
     return text
 
 
-def find_faces(raw: Clip, order: Sequence[int], settings: dict) -> Found:
-    """As many boxes on raw as asked for, where there are.
+def _sha256(clip: Clip) -> str:
+    if isinstance(clip, PictureClip):
+        return clip.sha256()
+    with clip.path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
-    Frame numbers are tried in the given order until settings["frames"] show a face. The first so many are searched at scale
-    settings["upsample"]; if hardly any shows a face, all begins anew a scale up, settings["retry"] times at most. Raises
-    VideoError for a file that breaks off or whose frames change size.
+
+def find_faces(raw: Clip, order: Sequence[int], settings: dict) -> tuple[int, dict, dict, dict]:
+    """Faces in settings["frames"] frames, tried in the given order; a scale up where hardly any of the first shows a face.
+
+    Returns the scale and, by frame number, all boxes, the crop of the largest, and thumbnails, of the neighbours too.
     """
     largest = settings["upsample"] + settings["retry"]
     for upsample in range(settings["upsample"], largest + 1):
-        found, tried = Found(upsample), 0
-        while len(found.boxes) < settings["frames"] and tried < len(order):
-            wanted = order[tried : tried + settings["frames"] - len(found.boxes)]
-            _search(raw, set(wanted), found, settings)
+        boxes, crops, thumbnails, tried = {}, {}, {}, 0
+        while wanted := set(order[tried : tried + settings["frames"] - len(boxes)]):
+            near = {number + step for number in wanted for step in (-1, 0, 1)}.intersection(raw.numbers.tolist())
+            for number, frame in _frames(raw, near, raw.size):
+                thumbnails[number] = thumbnail(frame)
+                if number in wanted and (found := faces.all_faces(frame, upsample=upsample, search=settings["search"])):
+                    boxes[number] = found
+                    crops[number] = faces.crop(frame, found[0], settings["size"], settings["scale"])
             tried += len(wanted)
-            if upsample < largest and len(found.boxes) < ENOUGH * tried:
+            if upsample < largest and len(boxes) < ENOUGH * tried:
                 break
         else:
             break
-    return found
+    return upsample, boxes, crops, thumbnails
 
 
-def _search(raw: Clip, wanted: set[int], found: Found, settings: dict) -> None:
-    """One pass over raw: faces of the wanted frames, thumbnails of them and of their neighbours."""
-    near = {number + step for number in wanted for step in (-1, 0, 1)} & set(raw.numbers.tolist())
-    for number, frame in raw.frames(near):
-        _same_size(raw, frame, raw.size, "announces")
-        if number in wanted:
-            boxes = faces.all_faces(frame, upsample=found.upsample, search=settings["search"])
-            if boxes:
-                found.boxes[number] = boxes[0]
-                found.crops[number] = faces.crop(frame, boxes[0], settings["size"], settings["scale"])
-                found.several += len(boxes) > 1
-        found.thumbnails[number] = thumbnail(frame)
-
-
-def cut_quality(
-    clip: Clip, partner: dict[int, int], found: Found, size: tuple[int, int], settings: dict
-) -> np.ndarray:
-    """Crops (N, S, S, 3) of one quality at raw's boxes, in raw's order, of the frames that ``partner`` gives for raw's.
-
-    Raises VideoError for frames of another size, and where the pictures show another moment than raw's.
-    """
-    raw_number = {partner[number]: number for number in found.boxes}
+def cut_quality(clip: Clip, partner: dict, boxes: dict, raw: dict, size: tuple, settings: dict) -> dict:
+    """Crops of one quality by raw's frame number, from the frames that ``partner`` gives for raw's; ``raw``: its thumbnails."""
+    raw_number = {partner[number]: number for number in boxes}
     crops, thumbnails = {}, {}
-    for number, frame in clip.frames(raw_number):
+    for number, frame in _frames(clip, raw_number, size):
         own = raw_number[number]
-        _same_size(clip, frame, size, "of raw has")
-        crops[own] = faces.crop(frame, found.boxes[own], settings["size"], settings["scale"])
+        crops[own] = faces.crop(frame, boxes[own][0], settings["size"], settings["scale"])
         thumbnails[own] = thumbnail(frame)
-    offset = other_moment(thumbnails, found.thumbnails)
-    if offset:
-        raise VideoError(
-            f"{clip.path} shows other moments than raw, about {abs(offset)} frames {'later' if offset > 0 else 'earlier'} under the "
-            "same number; fetch or make it again"
-        )
-    return np.stack([crops[number] for number in sorted(crops)])
+    if offset := other_moment(thumbnails, raw):
+        late = f"about {abs(offset)} frames {'later' if offset > 0 else 'earlier'} under the same number"
+        raise VideoError(f"{clip.path} shows other moments than raw, {late}; fetch or make it again")
+    return crops
 
 
-def _same_size(clip: Clip, frame: np.ndarray, size: tuple[int, int], whose: str) -> None:
-    if (found := frame.shape[:2]) != tuple(size):
-        raise VideoError(f"{clip.path} has a frame of {found}, where it {whose} {tuple(size)}: the boxes do not fit")
+def _frames(clip: Clip, wanted: Iterable[int], size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
+    for number, frame in clip.frames(wanted):
+        if frame.shape[:2] != tuple(size):
+            raise VideoError(f"{clip.path} has a frame of {frame.shape[:2]}, raw of {tuple(size)}: boxes do not fit")
+        yield number, frame

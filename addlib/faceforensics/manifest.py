@@ -1,15 +1,9 @@
-"""The manifest: what was prepared, from what, and whether it is still so."""
-
-from __future__ import annotations
+"""The manifest: what was prepared, from what, and under which hash."""
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-if TYPE_CHECKING:
-    import pandas as pd
+import pandas as pd
 
 MANIFEST = "manifest.csv"
 COLUMNS = [
@@ -19,28 +13,15 @@ COLUMNS = [
 
 
 def read_manifest(out: str | Path) -> pd.DataFrame:
-    """The table of a prepared folder.
-
-    Raises:
-        FileNotFoundError: if ``out`` was not prepared.
-        ValueError: if columns are missing.
-    """
-    import pandas as pd
-
+    """The table of a prepared folder. Raises FileNotFoundError where there is none, ValueError if columns are missing."""
     path = Path(out) / MANIFEST
     if not path.is_file():
         raise FileNotFoundError(f"no {MANIFEST} in {out}; prepare it first: addlib prepare ROOT {out}")
-    text = {name: str for name in COLUMNS if name not in ("label", "asked", "crops")}
+    text = dict.fromkeys(set(COLUMNS) - {"label", "asked", "crops"}, str)
     table = pd.read_csv(path, dtype=text, keep_default_na=False, encoding_errors="surrogateescape")
-    missing = [name for name in COLUMNS if name not in table]
-    if missing:
+    if missing := [name for name in COLUMNS if name not in table]:
         raise ValueError(f"{path} lacks the columns {missing}; prepare the folder again")
     return table
-
-
-def csv_bytes(table: pd.DataFrame) -> bytes:
-    """A manifest as the bytes of its file; a name that is no UTF-8 keeps its bytes."""
-    return table.to_csv(index=False, lineterminator="\n").encode(errors="surrogateescape")
 
 
 def data_hash(out: str | Path) -> str:
@@ -48,37 +29,3 @@ def data_hash(out: str | Path) -> str:
     table = read_manifest(out).sort_values(["manipulation", "video", "quality"])
     lines = table[["manipulation", "video", "quality", "split", "crops_sha256"]].agg("/".join, axis=1)
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:12]
-
-
-def verify(out: str | Path, *, alignment: bool = False) -> list[str]:
-    """Compare crops with the manifest; a list of what is missing or changed, empty if all is well.
-
-    Args:
-        out: a prepared folder.
-        alignment: also measure that c23 and c40 show the face where raw shows it (see ``alignment.measure``).
-    """
-    rows = [row for row in read_manifest(out).itertuples() if row.crops]
-    problems = [problem for row in rows if (problem := _changed(Path(out), row))]
-    if alignment and not problems:
-        from .alignment import SHIFT, measure
-
-        problems = [
-            f"{row.manipulation}/{row.quality}/{row.video}: lies ({row.dx:+.1f}, {row.dy:+.1f}) pixels beside raw, "
-            f"expected at most {SHIFT:g}; another version of the video, or damaged"
-            for row in measure(out).query("not aligned").itertuples()
-        ]
-    return problems
-
-
-def _changed(out: Path, row) -> str:
-    try:
-        crops = np.load(out / row.path)
-    except FileNotFoundError:
-        return f"{row.path}: missing"
-    except (ValueError, EOFError, OSError) as error:
-        return f"{row.path}: not readable ({error})"
-    if len(crops) != row.crops:
-        return f"{row.path}: {len(crops)} crops, the manifest says {row.crops}"
-    if hashlib.sha256(crops.tobytes()).hexdigest() != row.crops_sha256:
-        return f"{row.path}: changed since it was made"
-    return ""

@@ -1,5 +1,6 @@
 """The pairs of a prepared folder with the compressed side under another condition, encoded once and kept."""
 
+import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from addlib import codecs
-from addlib.clips import open_clip
+from addlib import clips, codecs, faces, provenance
 from addlib.files import atomic_write, locked
 from addlib.parallel import map_unordered, one_thread
 
-from . import recoding
 from .manifest import data_hash
+from .matching import Clip
 from .pairs import COMPRESSED, RAW, FacePairs
 from .tree import QUALITIES, Video, discover
 
@@ -21,48 +21,45 @@ from .tree import QUALITIES, Video, discover
 class RecodedPairs(FacePairs):
     """The raw crops of a split, and in the place of the compressed ones the same crops under a condition.
 
-    Items, order and attributes are those of FacePairs.
+    Items, order and attributes are those of FacePairs; ``kbits`` is kilobits a second, mean of the videos.
 
     Args:
         root: the FF++ tree that ``out`` was prepared from.
         out, manipulation, split, device: as for FacePairs.
-        condition: of ``addlib.codecs``, applied to the whole frames of the raw videos; or a quality, "raw", "c23" or "c40": the
-            crops that ``out`` holds.
+        condition: of ``addlib.codecs``, applied to the whole frames of the raw videos; or a quality that ``out`` holds.
         videos: only these, by their names in ``FacePairs.videos``; None: all.
-        cache: folder where crops are kept, a file a video, under the hash of the data, the condition and what decides the bytes;
-            None is "conditions" beside ``out``.
+        cache: folder where crops are kept, a file a video, by data, condition and code; None is "conditions" beside ``out``.
         workers: processes that encode.
-
-    Attributes:
-        kbits: kilobits a second, mean of the videos.
-
-    Raises:
-        ValueError: for a condition that does not exist or that PyAV lacks, for unknown videos, and where the raw crops of ``out``
-            are not found again in ``root``.
-        FileNotFoundError: where files are missing.
     """
 
     def __init__(
         self, root: str | Path, out: str | Path, manipulation: str, split: str, condition: str, *,
         videos: Sequence[str] | None = None, cache: str | Path | None = None, workers: int = 1, device: str = "cpu",
     ):  # fmt: skip
-        kept = condition in QUALITIES
+        kept, out = condition in QUALITIES, Path(out)
         super().__init__(out, manipulation, condition if kept else "raw", split, device=device)
         self.condition = condition
         if videos is not None:
             self._keep(list(videos))
-        there = {f"{item.manipulation}/{item.name}": item for item in discover(root, [manipulation])}
-        names = list(dict.fromkeys(self.videos))
+        names, needed = list(dict.fromkeys(self.videos)), condition if kept else "raw"
+        there = {f"{item.manipulation}/{item.name}": item for item in discover(root, [manipulation], [needed])}
         if absent := [name for name in names if name not in there]:
-            raise FileNotFoundError(f"{root} lacks {absent[:3]}, which {out} was prepared from; give the tree that it was")
-        items = [there[name] for name in names]
+            raise FileNotFoundError(f"{root} lacks {needed} of {absent[:3]}; give the tree of which {out} was made")
         if kept:
-            self.kbits = float(np.mean([_rate(item.files.get(condition)) for item in items]))
+            self.kbits = float(np.mean([_rate(there[name].files[condition]) for name in names]))
             return
-        found = recoded_crops(items, out, condition, cache=cache, workers=workers)
-        crops = torch.from_numpy(np.concatenate([crops for crops, _ in found]))
-        self.kbits = float(np.mean([kbits for _, kbits in found]))
-        self._own, self._held = (RAW, COMPRESSED), self._held | {COMPRESSED: crops.to(self.device)}
+        codecs.parse(condition)
+        libraries = [provenance.versions().get(name) for name in ("numpy", "opencv", "av")]
+        made_with = provenance.digest([*libraries, provenance.code_hash(__name__)])
+        folder = f"{'-'.join(condition.replace('>', ' ').split())}-{made_with}"
+        cache = Path(cache or out.parent / "conditions") / data_hash(out) / folder
+        paths = [cache / f"{name}.npz" for name in names]
+        jobs = [(path, there[name], out, condition) for path, name in zip(paths, names, strict=True) if not _read(path)]
+        list(map_unordered(_encode, jobs, workers=workers, total=len(jobs), describe=f"videos under {condition}"))
+        crops, kbits = zip(*map(_read, paths), strict=True)
+        self.kbits = float(np.mean(kbits))
+        self._own = RAW, COMPRESSED
+        self._held[COMPRESSED] = torch.from_numpy(np.concatenate(crops)).to(self.device)
         self.nbytes *= 2
 
     def _keep(self, videos: list[str]) -> None:
@@ -76,34 +73,8 @@ class RecodedPairs(FacePairs):
         self.nbytes = sum(crops.nbytes for crops in self._held.values())
 
 
-def recoded_crops(
-    items: Sequence[Video], out: str | Path, condition: str, *, cache: str | Path | None = None, workers: int = 1
-) -> list[tuple[np.ndarray, float]]:
-    """Crops (N, S, S, 3) uint8, ascending by frame, and kilobits a second of each video; arguments as for RecodedPairs."""
-    for reason in codecs.missing([condition]).values():
-        raise ValueError(f"condition {condition!r}: {reason}")
-    folder = Path(out).parent / "conditions" if cache is None else Path(cache)
-    folder /= f"{data_hash(out)}/{'-'.join(condition.replace('>', ' ').split())}-{recoding.made_with(condition)}"
-    paths = [folder / item.manipulation / f"{item.name}.npz" for item in items]
-    found = {path: _read(path) for path in paths}
-    jobs = [(item, Path(out), condition, path) for item, path in zip(items, paths, strict=True) if found[path] is None]
-    for path in map_unordered(_encode, jobs, workers=workers, total=len(jobs), describe=f"videos under {condition}"):
-        found[path] = _read(path)
-    return [found[path] for path in paths]
-
-
-def _encode(job: tuple) -> Path:
-    """Write the crops of one video under a condition; returns their path. What another process is making is waited for."""
-    item, out, condition, path = job
-    with locked(path.with_name(f".{path.name}.lock")), one_thread():
-        if _read(path) is None:
-            crops, kbits = recoding.recode_video(item, out, condition)
-            atomic_write(path, lambda file: np.savez(file, crops=crops, kbits=kbits))
-    return path
-
-
 def _read(path: Path) -> tuple[np.ndarray, float] | None:
-    """Crops and kilobits a second that ``_encode`` wrote; None if there is no file, or none that is whole."""
+    """Crops and kilobits a second of a video; None if there is no file, or none that is whole."""
     try:
         with np.load(path) as found:
             return found["crops"], float(found["kbits"])
@@ -111,9 +82,38 @@ def _read(path: Path) -> tuple[np.ndarray, float] | None:
         return None
 
 
-def _rate(path: Path | None) -> float:
-    """Kilobits a second of a file; NaN for a folder of images, or None."""
-    if path is None or path.is_dir():
-        return float("nan")
-    clip = open_clip(path)
-    return 8 * codecs.payload(path) * recoding.frames_a_second(clip) / 1000 / clip.total
+def _encode(job: tuple[Path, Video, Path, str]) -> None:
+    """Encode a whole raw video, and cut its faces where ``prepare`` found them. What another process makes is waited for."""
+    path, item, out, condition = job
+    record = item.record(out)
+    if not record.is_file() or "boxes" not in (found := json.loads(record.read_text())):
+        raise FileNotFoundError(f"no boxes in {record}; prepare again")
+    raw = clips.open_clip(item.files["raw"])
+    place = {number: index for index, number in enumerate(raw.numbers.tolist())}
+    boxes = {place.get(int(number), -1): box for number, box in found["boxes"].items()}
+    how, originals = (found["key"]["size"], found["key"]["scale"]), []
+
+    def frames():
+        for index, (_, frame) in enumerate(raw.frames(place)):
+            if index in boxes:
+                originals.append(faces.crop(frame, boxes[index], *how))
+            yield frame
+
+    with locked(path.with_name(f".{path.name}.lock")), one_thread():
+        if _read(path) is None:
+            seen = codecs.recode(frames(), condition, fps=_frames_a_second(raw), wanted=set(boxes) - {-1})
+            if not np.array_equal(originals, np.load(out / "crops" / item.manipulation / "raw" / f"{item.name}.npy")):
+                raise ValueError(f"{raw.path} gives other crops than {out} holds; give the tree it was prepared from")
+            crops = np.stack([faces.crop(seen.frames[index], box, *how) for index, box in boxes.items()])
+            atomic_write(path, lambda file: np.savez(file, crops=crops, kbits=seen.kbits))
+
+
+def _frames_a_second(clip: Clip) -> float:
+    # By the median distance of two frames; 25 where there are no times.
+    return 25.0 if clip.times is None or len(clip.times) < 2 else float(1 / np.median(np.diff(clip.times)))
+
+
+def _rate(path: Path) -> float:
+    """Kilobits a second of a file; NaN for a folder of images."""
+    clip = clips.open_clip(path)
+    return float("nan") if path.is_dir() else 8 * codecs.payload(path) * _frames_a_second(clip) / 1000 / clip.total

@@ -1,6 +1,6 @@
 """The FaceForensics++ folder tree: where its videos are and what their names mean."""
 
-import os
+import contextlib
 import re
 import warnings
 from collections.abc import Iterable, Sequence
@@ -16,16 +16,12 @@ QUALITIES = ("raw", "c23", "c40")
 FOLDERS = {"raw": ("raw", "c0"), "c23": ("c23",), "c40": ("c40",)}  # c0 is an older name of raw
 REALS = {ORIGINAL: "youtube", ACTORS: "actors"}  # folders of original_sequences
 VIDEO_FILES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts")  # in small or capital letters
-
-_EXPECTED = (
-    "original_sequences/youtube/{raw,c23,c40}/videos/071.mp4 and "
-    "manipulated_sequences/<manipulation>/{raw,c23,c40}/videos/071_054.mp4, or images/071/0000.png in place of videos/071.mp4"
-)
+EXPECTED = "FaceForensics++ has original_sequences/youtube/c23/videos/071.mp4 (or images/071/0000.png), and so on"
 
 
 @dataclass(frozen=True)
 class Video:
-    """One video in all its qualities. ``files`` has a path for each quality on disk: of a video or of a folder of images."""
+    """One video in all its qualities; ``files`` has the path of a video or a folder of images for each that is on disk."""
 
     manipulation: str
     name: str
@@ -42,24 +38,18 @@ class Video:
         return identities(self.name)
 
     def stamps(self) -> dict[str, list[int] | None]:
-        """For each quality what changes when its file is replaced, sizes and times; None where they cannot be asked."""
-        return {quality: _stamp(path) for quality, path in self.files.items()}
+        """For each quality number, size and time of its files, which change when one is replaced; None for a dead link."""
+        found = dict.fromkeys(self.files)
+        for quality, path in self.files.items():
+            with contextlib.suppress(OSError):
+                states = [file.stat() for file in (path.iterdir() if path.is_dir() else [path])]
+                sizes, times = [state.st_size for state in states], [state.st_mtime_ns for state in states]
+                found[quality] = [len(states), sum(sizes), max(times, default=0)]
+        return found
 
     def record(self, out: Path) -> Path:
         """Where a prepared folder keeps the settings, manifest rows and boxes of the video, as JSON."""
         return out / "records" / self.manipulation / f"{self.name}.json"
-
-
-def _stamp(path: Path) -> list[int] | None:
-    try:
-        if path.is_dir():
-            with os.scandir(path) as entries:
-                states = [entry.stat() for entry in entries]
-            return [len(states), sum(s.st_size for s in states), max((s.st_mtime_ns for s in states), default=0)]
-        state = os.stat(path)
-        return [state.st_size, state.st_mtime_ns]
-    except OSError:
-        return None
 
 
 def identities(name: str) -> tuple[str, ...]:
@@ -72,69 +62,55 @@ def reals_of(manipulation: str) -> str:
     return ACTORS if manipulation in WITHOUT_SPLIT else ORIGINAL
 
 
-def _visible(folder: Path) -> list[Path]:
-    # Names that begin with a dot are no videos: macOS and interrupted copies leave such files.
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
-
-
-def _videos(folder: Path, qualities: Sequence[str], ignored: list[Path]) -> dict[str, dict[str, Path]]:
-    """{name: {quality: path}} of one sequence folder. Where a video is there as a file and as images, the file is taken."""
-    found: dict[str, dict[str, Path]] = {}
-    for quality in qualities:
-        for alias in FOLDERS[quality]:
-            taken: dict[str, Path] = {}
-            for path in _visible(folder / alias / "videos"):
-                if path.suffix.lower() not in VIDEO_FILES:
-                    ignored.append(path)
-                elif taken.setdefault(path.stem, path) != path:
-                    raise ValueError(f"{path.parent} holds {taken[path.stem].name} and {path.name}; remove one of them")
-            images = {path.name: path for path in _visible(folder / alias / "images") if path.is_dir()}
-            for name, path in [*taken.items(), *images.items()]:
-                found.setdefault(name, {}).setdefault(quality, path)
-    return found
-
-
 def discover(
     root: str | Path, manipulations: Iterable[str] | None = None, qualities: Sequence[str] = QUALITIES
 ) -> list[Video]:
-    """List the videos under ``root``, the real ones first, by manipulation and name. Files that are no videos are left out with a warning.
+    """List the videos of a tree, the real ones first, by manipulation and name; warns of files that are no videos.
 
     Args:
-        root: folder that holds original_sequences and manipulated_sequences.
-        manipulations: names of folders in manipulated_sequences; by default those of the paper's five that are there. With
-            "DeepFakeDetection" (or "actors") come the real videos of the actors, with any other those of "youtube".
+        manipulations: names of folders in manipulated_sequences; by default those of the paper's five that are there.
+            With "DeepFakeDetection" (or "actors") come the real videos of the actors, with any other those of "youtube".
         qualities: out of "raw", "c23", "c40"; a folder "c0" is read as raw.
 
     Raises:
-        FileNotFoundError: for a missing folder.
-        ValueError: for an unknown quality, a manipulation that is no folder name, or a video that is there twice.
+        FileNotFoundError, ValueError: for a missing folder; an unknown quality or manipulation, or a video that is there twice.
     """
     root = Path(root)
-    unknown = [quality for quality in qualities if quality not in FOLDERS]
-    if unknown:
-        raise ValueError(f"unknown qualities {unknown}; expected some of {list(FOLDERS)}")
+    if unknown := set(qualities) - set(FOLDERS):
+        raise ValueError(f"unknown qualities {sorted(unknown)}; expected some of {list(FOLDERS)}")
     fake = root / "manipulated_sequences"
     if manipulations is None:
         manipulations = [name for name in MANIPULATIONS if (fake / name).is_dir()]
-    unsafe = [name for name in manipulations if not name or Path(name).name != name or name in (ORIGINAL, "..")]
-    if unsafe:
+    if unsafe := [name for name in manipulations if Path(name).name != name or name in ("", "..", ORIGINAL)]:
         raise ValueError(f"manipulations {unsafe} are no names of folders in {fake}; expected such as {MANIPULATIONS}")
-    needed = [name for name in REALS if name in {reals_of(name) for name in manipulations or [ORIGINAL]}]
-    forged = [name for name in dict.fromkeys(manipulations) if name not in REALS]
-    folders = [(name, root / "original_sequences" / REALS[name]) for name in needed]
-    for _, folder in folders:
-        if not folder.is_dir():
-            raise FileNotFoundError(f"{root} is no FaceForensics++ tree: {folder} is missing; expected {_EXPECTED}")
-    absent = [name for name in forged if not (fake / name).is_dir()]
-    if absent:
-        there = sorted(path.name for path in fake.iterdir() if path.is_dir()) if fake.is_dir() else []
-        raise FileNotFoundError(f"no folder for {absent} in {fake}; it holds {there}")
+    needed = {reals_of(name) for name in manipulations} or {ORIGINAL}
+    folders = {name: root / "original_sequences" / REALS[name] for name in REALS if name in needed}
+    folders |= {name: fake / name for name in manipulations if name not in REALS}
     videos, ignored = [], []
-    for name, folder in folders + [(name, fake / name) for name in forged]:
-        found = _videos(folder, qualities, ignored)
+    for manipulation, folder in folders.items():
+        if not folder.is_dir():
+            there = [path.name for path in _visible(folder.parent)]
+            raise FileNotFoundError(f"no folder {folder.name} in {folder.parent}, which holds {there}; {EXPECTED}")
+        found: dict[str, dict[str, Path]] = {}
+        for quality, alias in [(name, alias) for name in qualities for alias in FOLDERS[name]]:
+            for path in _visible(folder / alias / "videos"):
+                if path.suffix.lower() not in VIDEO_FILES:
+                    ignored.append(path)
+                    continue
+                first = found.setdefault(path.stem, {}).setdefault(quality, path)
+                if first != path and first.parent == path.parent:
+                    raise ValueError(f"{path.parent} holds {first.name} and {path.name}; remove one of them")
+            for path in _visible(folder / alias / "images"):
+                if path.is_dir():  # taken where there is no video
+                    found.setdefault(path.name, {}).setdefault(quality, path)
         if not found:
-            raise FileNotFoundError(f"no videos or images in {folder}; expected {_EXPECTED}")
-        videos += [Video(name, stem, files) for stem, files in sorted(found.items())]
+            raise FileNotFoundError(f"no videos or images in {folder}; {EXPECTED}")
+        videos += [Video(manipulation, name, files) for name, files in sorted(found.items())]
     if ignored:
         warnings.warn(f"{len(ignored)} files are no videos and left out, such as {ignored[0]}", stacklevel=2)
     return videos
+
+
+def _visible(folder: Path) -> list[Path]:
+    # Names that begin with a dot are no videos: macOS and interrupted copies leave such files.
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []

@@ -1,4 +1,4 @@
-"""Small trees to spoil: a face that walks through the frame, written with any time stamps."""
+"""Small trees to spoil: a face that walks through the frame, written with any time stamps. Helpers come as fixtures."""
 
 from fractions import Fraction
 
@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from addlib import miniforensics, video
+
+FACTORS = {"raw": 0, "c23": 23, "c40": 40}
 
 
 @pytest.fixture(scope="session")
@@ -18,38 +20,31 @@ def walk():
     return [np.clip(frame + rng.integers(-2, 3, frame.shape), 0, 255).astype(np.uint8) for frame in moved]
 
 
-def _write_timed(path, frames, stamps, crf=23, rate=25):
-    """An H.264 file whose frames are shown at the given multiples of 1/rate seconds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=rate)
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt, stream.options = "yuv420p", {"crf": str(crf)}
-        stream.codec_context.thread_count = 1
-        for frame, stamp in zip(frames, stamps, strict=True):
-            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
-            picture.pts, picture.time_base = stamp, Fraction(1, rate)
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode(None))
-
-
-def _plant(root, frames, names=("000",), qualities=("raw", "c23", "c40")):
-    """A tree of real videos with the same frames; returns {(name, quality): path}."""
-    paths = {}
-    for name in names:
-        for quality in qualities:
-            path = root / "original_sequences/youtube" / quality / "videos" / f"{name}.mp4"
-            video.write_video(path, frames, video.QUALITIES[quality])
-            paths[name, quality] = path
-    return paths
-
-
 @pytest.fixture(scope="session")
 def write_timed():
-    """A function: test folders are no packages, so helpers come as fixtures."""
-    return _write_timed
+    def write(path, frames, stamps, rate=25):
+        """An H.264 file whose frames are shown at the given multiples of 1/rate seconds."""
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=rate)
+            stream.height, stream.width = frames[0].shape[:2]
+            stream.pix_fmt, stream.options = "yuv420p", {"crf": "23"}
+            stream.codec_context.thread_count = 1
+            for frame, stamp in zip(frames, stamps, strict=True):
+                picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+                picture.pts, picture.time_base = stamp, Fraction(1, rate)
+                container.mux(stream.encode(picture))
+            container.mux(stream.encode(None))
+
+    return write
 
 
 @pytest.fixture(scope="session")
 def plant():
-    return _plant
+    def write(root, frames, names=("000",), folder="original_sequences/youtube"):
+        """A tree of videos with the same frames; returns {(name, quality): path}."""
+        paths = {(n, q): root / folder / q / "videos" / f"{n}.mp4" for n in names for q in FACTORS}
+        for (_, quality), path in paths.items():
+            video.write_video(path, frames, FACTORS[quality])
+        return paths
+
+    return write
