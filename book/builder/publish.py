@@ -126,7 +126,7 @@ def _build(project: Project, files: dict[str, bytes]) -> bool:
     command += ["--path-output", str(work), str(stage)]
     done = subprocess.run(command, cwd=project.root, env=environment(project), capture_output=True, text=True)
     lines = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr).splitlines()
-    warnings = [line for line in lines if "WARNING" in line or "ERROR" in line]
+    warnings = [line for line in lines if re.search("WARNING|ERROR|threw an exception", line)]
     if done.returncode or warnings:
         print("the builder failed:\n  " + "\n  ".join(warnings or lines[-20:]), file=sys.stderr)
         return False

@@ -20,8 +20,8 @@ from builder.project import Project, as_bytes, read  # noqa: E402
 DRAW = """
 from IPython.display import display
 png = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPj/HwADAgH/"
-    "p9Z7pQAAAABJRU5ErkJggg=="
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAA"
+    "AADElEQVR4nGNgYPgPAAEDAQAIicLsAAAAAElFTkSuQmCC"
 )
 display({"image/png": png, "text/plain": "<a pixel>"}, raw=True)
 print("one pixel")
