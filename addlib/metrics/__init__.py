@@ -1,8 +1,6 @@
-"""How good a detector is (``scoring``, ``recall``), and how sure one can be of it (``intervals``).
+"""How good a detector is, and how sure one can be of it. Labels are 1 for fake and 0 for real. NumPy alone is imported."""
 
-Labels are 1 for fake and 0 for real. NumPy alone is imported; torch only where embeddings are compared.
-"""
-
+# ruff: noqa: I001
 from .intervals import (
     VERDICTS, Interval, SeedInterval, bootstrap_interval, lies, paired_difference, power, pseudo_values,
     seed_interval, two_way_interval, verdict,

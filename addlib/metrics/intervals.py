@@ -1,7 +1,5 @@
 """How far a figure may be trusted: over the identities of the test set, over the seeds of the training, over both."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,7 +13,7 @@ VERDICTS = ("better", "worse", "no difference larger than δ", "not known")
 
 
 class Interval(NamedTuple):
-    """Over identities. value: of all samples; groups: of identities; p: of no difference, where the value is one."""
+    """Over identities. value: of all samples; p: two-sided, twice the share of draws on the other side of 0 or at 0."""
 
     value: float
     low: float
@@ -43,14 +41,9 @@ def bootstrap_interval(metric: Callable, *arrays, groups, level=0.95, draws=1000
 
     Args:
         metric: ``mean``, ``accuracy`` or ``auc`` of this package, or any ``metric(*arrays, weights=(D, N)) -> (D,)``.
-        arrays: what the metric takes, each (N,).
-        groups: (N,) names or numbers.
-        level: share of the draws inside the interval.
+        arrays, groups: what the metric takes, and names or numbers, each (N,).
         draws: how many; those for which the metric is NaN are left out.
         generator: seed or ``numpy.random.Generator``. The same seed and groups give the same draws, for any metric.
-
-    Returns:
-        ``p`` is two-sided: twice the share of draws on the other side of 0 or at 0, one counted in, at most 1.
     """
     names, codes = np.unique(named("groups", groups, len(arrays[0])), return_inverse=True)
     count, generator, values = len(names), np.random.default_rng(generator), np.full(draws, np.nan)
@@ -65,11 +58,7 @@ def bootstrap_interval(metric: Callable, *arrays, groups, level=0.95, draws=1000
 
 
 def paired_difference(metric: Callable, a, b, labels, groups, **options) -> Interval:
-    """Figure of model ``a`` minus that of ``b`` on the same samples and draws; options as :func:`bootstrap_interval`.
-
-    a, b: what each model gave, (N,): probabilities, or hits for ``metric=mean``. labels: (N,), or None for a metric of
-    ``a`` alone, such as ``mean``.
-    """
+    """Figure of model ``a`` minus that of ``b`` on the same samples and draws; labels None for a metric of ``a`` alone."""
 
     def difference(a, b, *labels, weights=None):
         return metric(a, *labels, weights=weights) - metric(b, *labels, weights=weights)
@@ -138,12 +127,10 @@ def lies(interval, above: float = 0.0, below: float = math.inf) -> str:
 def verdict(interval, delta: float) -> str:
     """The one rule for a difference, one of ``VERDICTS``. delta: what counts as nothing, named before anything is measured.
 
-    An interval that holds zero and lies inside (-δ, δ) shows equivalence (Schuirmann 1987, here at 95 % instead of 90 %).
+    The third shows equivalence (Schuirmann 1987, here at 95 % instead of 90 %).
     """
-    for word, allowed in zip(VERDICTS, ((0.0, math.inf), (-math.inf, 0.0), (-delta, delta)), strict=False):
-        if lies(interval, *allowed) == "inside":
-            return word
-    return VERDICTS[3]
+    ranges = (0.0, math.inf), (-math.inf, 0.0), (-delta, delta)
+    return VERDICTS[[*(lies(interval, *each) for each in ranges), "inside"].index("inside")]
 
 
 def power(difference: float, sd: float, n: int, level: float = 0.95) -> float:

@@ -19,14 +19,11 @@ def recall_at_1(
 ) -> float:
     """Share of samples whose nearest neighbour, Euclidean, is of their class (eq. 12 of the supplement of ADD, k = 1).
 
-    The paper counts over test samples and names no other set for the neighbours: leave ``reference`` out. The published
-    code looks for them among the training samples: give those. The nearest neighbour of a frame is nearly always another
-    frame of the same video, of the same label by construction. ``exclude=videos`` forbids these;
-    ``exclude=identities(videos)`` also the original of a fake and the other fakes of the pair. Say which a table shows.
+    The paper counts over test samples: leave ``reference`` out. Its code looks for neighbours among the training samples:
+    give those. The nearest neighbour of a frame is nearly always another frame of the same video, of the same label by
+    construction: ``exclude=videos`` forbids these, ``exclude=identities(videos)`` also the other videos of the pair.
     labels, reference_labels: (N,) and (M,), tensor or array. The rest is as for :func:`nearest_neighbours`.
     """
-    if (reference is None) != (reference_labels is None):
-        raise ValueError("reference and reference_labels go together; expected both or neither")
     nearest = nearest_neighbours(embeddings, reference, **excluded).cpu().numpy()
     labels = named("labels", labels, len(embeddings))
     others = labels if reference is None else named("reference_labels", reference_labels, len(reference))
@@ -34,31 +31,29 @@ def recall_at_1(
 
 
 def nearest_neighbours(
-    embeddings: Tensor, reference: Tensor | None = None, *, exclude=None, reference_exclude=None
+    embeddings: Tensor, reference: Tensor | None = None, exclude=None, reference_exclude=None
 ) -> Tensor:
     """Index of the nearest other embedding, or of the nearest of ``reference``, by Euclidean distance, (N,) int64.
 
     A sample never finds itself, but does find a duplicate of itself. Of several at the same distance, up to the rounding of
     a sum in float64, the one of the lowest index is found.
-
-    Args:
-        embeddings, reference: (N, D) and (M, D), floating point; float16 and bfloat16 too.
-        exclude, reference_exclude: (N,) and (M,) names or numbers; neighbours with the same are not admissible.
+    embeddings, reference: (N, D) and (M, D), of any precision. exclude, reference_exclude: (N,) and (M,) names or numbers;
+    neighbours with the same are not admissible.
     """
     import torch
 
     own = reference is None
     if reference is embeddings or (reference_exclude is not None) != (exclude is not None and not own):
         raise ValueError("reference is other samples, and exclude and reference_exclude go together where there is one")
-    device, query = embeddings.device, _matrix("embeddings", embeddings)
-    others = query if own else _matrix("reference", reference)
+    device, query = embeddings.device, _matrix(embeddings)
+    others = query if own else _matrix(reference)
     if own:
         exclude = reference_exclude = np.arange(len(query)) if exclude is None else exclude
     elif exclude is None:
         exclude, reference_exclude = np.zeros(len(query)), np.ones(len(others))
     names = named("exclude", exclude, len(query)), named("reference_exclude", reference_exclude, len(others))
     codes = torch.from_numpy(np.unique(np.concatenate(names), return_inverse=True)[1]).to(query.device)
-    groups, other_groups = codes.split([len(query), len(others)])
+    groups, other_groups = codes[: len(query)], codes[-len(others) :]
     with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
         centre = others.mean(0)  # distances do not depend on it, the rounding of products does
         near, far = query - centre, others - centre
@@ -82,13 +77,9 @@ def nearest_neighbours(
     return found.to(device)
 
 
-def _matrix(name: str, values: Tensor) -> Tensor:
+def _matrix(values: Tensor) -> Tensor:
     """(N, D) float64, on the CPU where the device has none (Apple's)."""
-    if not hasattr(values, "detach") or values.ndim != 2 or not values.is_floating_point() or not values.numel():
-        raise ValueError(
-            f"{name} are {type(values).__name__} {tuple(values.shape)}; expected a floating-point tensor (N, D)"
-        )
     values = (values.cpu() if values.device.type == "mps" else values).detach().double()
-    if not values.square().sum().isfinite():
-        raise ValueError(f"{name} hold NaN, infinity, or numbers beyond 1e150; expected finite ones")
+    if values.ndim != 2 or not values.numel() or not values.square().sum().isfinite():
+        raise ValueError(f"embeddings are {tuple(values.shape)}; expected finite numbers (N, D), below 1e150")
     return values

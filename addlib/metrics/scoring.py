@@ -3,8 +3,6 @@
 ``weights`` say how often each sample counts: (N,), or (D, N) for D bootstrap draws at once, which gives (D,) results.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -34,8 +32,7 @@ def scores(probabilities, labels) -> Scores:
 
 def mean(values, weights=None):
     """Weighted mean of (N,) numbers, such as hits of Recall@1."""
-    values = to_array(values).astype(np.float64)
-    rows = _rows(weights, len(values))
+    values, rows = to_array(values).astype(np.float64), _rows(weights, len(values))
     return _share(rows @ values, rows.sum(1), weights)
 
 
@@ -46,10 +43,7 @@ def accuracy(probabilities, labels, weights=None):
 
 
 def auc(answers, labels, weights=None):
-    """Area under the ROC curve: how often a random fake scores above a random real; equal answers count half.
-
-    answers: (N,) any monotone score of fake: probabilities, or log odds, which do not saturate. Exact with integer weights.
-    """
+    """Area under the ROC curve of a monotone score of fake, (N,): odds do not saturate as probabilities do; ties count half."""
     below_real, below_fake = _cumulated(answers, labels, weights)
     # A fake at a threshold beats the reals below it, and ties with those at it.
     doubled = (np.diff(below_fake) * (below_real[:, :-1] + below_real[:, 1:])).sum(1)
@@ -65,10 +59,7 @@ def eer(answers, labels) -> float:
 
 
 def ece(probabilities, labels, *, bins: int = 15) -> float:
-    """Expected calibration error: the mean gap, in equal bins of the probability of fake, to the share of fakes.
-
-    Guo et al. (ICML 2017), here of the probability of fake and not of the class predicted. Exactly 1 is a bin of its own.
-    """
+    """Expected calibration error of the probability of fake, in equal bins (Guo et al., ICML 2017); exactly 1 is one of its own."""
     probabilities, labels = _checked(probabilities, labels, shares=True)
     place = np.searchsorted(np.linspace(0, 1, bins + 1), probabilities, side="right")
     return float(np.abs(np.bincount(place, probabilities - labels)).sum() / len(labels))
@@ -90,8 +81,7 @@ def identities(videos) -> np.ndarray:
 
     The real "071" and "054" and the fakes "071_054" and "054_071" show the same two faces, so they are no independent
     evidence. Each actor of DeepFakeDetection is swapped with many others: all may be one group, which cannot be resampled.
-    videos: (N,) names, with the manipulation ("Deepfakes/071_054", "original/071") or without. Groups are numbered in the
-    order of their first identities, whatever that of the videos.
+    videos: (N,) names, with the manipulation or without. Groups are numbered in the order of their first identities.
     """
     from addlib.faceforensics import tree
 
@@ -112,8 +102,7 @@ def identities(videos) -> np.ndarray:
 def to_array(values) -> np.ndarray:
     """Tensor of any device, array or sequence as a NumPy array; bfloat16, which NumPy lacks, becomes float32."""
     if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        return (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
+        return (values.float() if str(values.dtype) == "torch.bfloat16" else values).detach().cpu().numpy()
     return np.asarray(values)
 
 
@@ -131,13 +120,11 @@ def _checked(answers, labels, shares=False):
     if answers.ndim != 1 or labels.shape != answers.shape or not len(labels) or answers.dtype.kind != "f":
         shapes = f"answers are {answers.dtype} {answers.shape}, labels {labels.dtype} {labels.shape}"
         raise ValueError(f"{shapes}; expected floats of fake alone, (N,), and a label each")
+    low, high = (answers.min(), answers.max()) if shares else (0, 1)
+    if np.isnan(answers).any() or not 0 <= low <= high <= 1:
+        raise ValueError(f"answers span {low:g} to {high:g}; expected probabilities: no NaN, and softmax taken")
     if not np.isin(labels, (0, 1)).all():
         raise ValueError(f"labels are such as {labels[:5]}; expected 1 for fake and 0 for real")
-    low, high = answers.min(), answers.max()
-    if not low <= high or shares and not 0 <= low <= high <= 1:
-        raise ValueError(
-            f"answers span {low:g} to {high:g}; expected no NaN, and probabilities in [0, 1]: take softmax first"
-        )
     return answers.astype(np.float64), labels.astype(np.int64)
 
 
