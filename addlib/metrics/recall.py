@@ -15,61 +15,45 @@ ELEMENTS = 2**22  # distances held at a time, 8 bytes each
 
 
 def recall_at_1(
-    embeddings: Tensor, labels, reference: Tensor | None = None, reference_labels=None, *, exclude=None, reference_exclude=None
-) -> float:  # fmt: skip
+    embeddings: Tensor, labels, reference: Tensor | None = None, reference_labels=None, **excluded
+) -> float:
     """Share of samples whose nearest neighbour, Euclidean, is of their class (eq. 12 of the supplement of ADD, k = 1).
 
-    The paper counts over test samples and names no other set for the neighbours: leave ``reference`` out. The published
-    code looks for them among the training samples: give those. The nearest neighbour of a frame is nearly always another
-    frame of the same video, of the same label by construction. ``exclude=videos`` forbids these;
-    ``exclude=identities(videos)`` also the original of a fake and the other fakes of the pair. Say which a table shows.
-
-    Args:
-        embeddings: (N, D), floating point; float16 and bfloat16 too.
-        labels: (N,) integers, tensor or array.
-        reference, reference_labels: (M, D) and (M,), where the neighbours are to be among other samples.
-        exclude: (N,) names or numbers; neighbours with the same are not admissible.
-        reference_exclude: (M,), likewise, needed where ``reference`` and ``exclude`` are given.
-
-    Returns:
-        In [0, 1]. Chance is 0.5 for two classes of equal size.
+    The paper counts over test samples: leave ``reference`` out. Its code looks for neighbours among the training samples:
+    give those. The nearest neighbour of a frame is nearly always another frame of the same video, of the same label by
+    construction: ``exclude=videos`` forbids these, ``exclude=identities(videos)`` also the other videos of the pair.
+    labels, reference_labels: (N,) and (M,), tensor or array. The rest is as for :func:`nearest_neighbours`.
     """
-    if (reference is None) != (reference_labels is None):
-        raise ValueError("reference and reference_labels go together; expected both or neither")
-    nearest = nearest_neighbours(embeddings, reference, exclude=exclude, reference_exclude=reference_exclude)
+    nearest = nearest_neighbours(embeddings, reference, **excluded).cpu().numpy()
     labels = named("labels", labels, len(embeddings))
     others = labels if reference is None else named("reference_labels", reference_labels, len(reference))
-    return float((others[nearest.cpu().numpy()] == labels).mean())
+    return float((others[nearest] == labels).mean())
 
 
 def nearest_neighbours(
-    embeddings: Tensor, reference: Tensor | None = None, *, exclude=None, reference_exclude=None
+    embeddings: Tensor, reference: Tensor | None = None, exclude=None, reference_exclude=None
 ) -> Tensor:
     """Index of the nearest other embedding, or of the nearest of ``reference``, by Euclidean distance, (N,) int64.
 
-    Arguments as :func:`recall_at_1`. Without ``reference`` a sample never finds itself, but does find a duplicate of
-    itself. Of several at the same distance, up to the rounding of a sum in float64, the one of the lowest index is found.
-
-    Raises:
-        ValueError: not matrices of finite floating-point numbers of one width, ``reference`` is ``embeddings`` itself,
-            groups do not fit, or a sample has no admissible neighbour.
+    A sample never finds itself, but does find a duplicate of itself. Of several at the same distance, up to the rounding of
+    a sum in float64, the one of the lowest index is found.
+    embeddings, reference: (N, D) and (M, D), of any precision. exclude, reference_exclude: (N,) and (M,) names or numbers;
+    neighbours with the same are not admissible.
     """
     import torch
 
     own = reference is None
-    alone = reference_exclude is not None if own else (exclude is None) != (reference_exclude is None)
-    if alone or reference is embeddings:
+    if reference is embeddings or (reference_exclude is not None) != (exclude is not None and not own):
         raise ValueError("reference is other samples, and exclude and reference_exclude go together where there is one")
-    device, query = embeddings.device, _matrix("embeddings", embeddings)
-    others = query if own else _matrix("reference", reference)
-    if query.shape[1] != others.shape[1]:
-        raise ValueError(f"embeddings are {tuple(query.shape)}, reference {tuple(others.shape)}; expected one width")
-    groups = other_groups = None
-    if exclude is not None:
-        names = [named("exclude", exclude, len(query))]
-        names += [] if own else [named("reference_exclude", reference_exclude, len(others))]
-        codes = torch.from_numpy(np.unique(np.concatenate(names), return_inverse=True)[1]).to(query.device)
-        groups, other_groups = codes[: len(query)], codes[-len(others) :]
+    device, query = embeddings.device, _matrix(embeddings)
+    others = query if own else _matrix(reference)
+    if own:
+        exclude = reference_exclude = np.arange(len(query)) if exclude is None else exclude
+    elif exclude is None:
+        exclude, reference_exclude = np.zeros(len(query)), np.ones(len(others))
+    names = named("exclude", exclude, len(query)), named("reference_exclude", reference_exclude, len(others))
+    codes = torch.from_numpy(np.unique(np.concatenate(names), return_inverse=True)[1]).to(query.device)
+    groups, other_groups = codes[: len(query)], codes[-len(others) :]
     with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
         centre = others.mean(0)  # distances do not depend on it, the rounding of products does
         near, far = query - centre, others - centre
@@ -77,13 +61,9 @@ def nearest_neighbours(
         rounding = 4 * (query.shape[1] + 8) * torch.finfo(torch.float64).eps
         found = torch.empty(len(query), dtype=torch.int64, device=query.device)
         for part in torch.arange(len(query), device=query.device).split(max(1, ELEMENTS // len(others))):
-            forbidden = torch.zeros(len(part), len(others), dtype=torch.bool, device=query.device)
-            if own:
-                forbidden.scatter_(1, part[:, None], True)
-            if groups is not None:
-                forbidden |= groups[part, None] == other_groups
-            if forbidden.all(1).any():
-                raise ValueError(f"sample {int(part[forbidden.all(1)][0])} has no admissible neighbour")
+            forbidden = groups[part, None] == other_groups
+            if (alone := part[forbidden.all(1)]).numel():
+                raise ValueError(f"sample {int(alone[0])} has no admissible neighbour")
             distances = torch.addmm(squares[part, None] + other_squares, near[part], far.T, alpha=-2)
             distances.masked_fill_(forbidden, torch.inf)
             # Products round; where they leave several that may be the nearest, sums of squared differences decide.
@@ -97,12 +77,9 @@ def nearest_neighbours(
     return found.to(device)
 
 
-def _matrix(name: str, values: Tensor) -> Tensor:
+def _matrix(values: Tensor) -> Tensor:
     """(N, D) float64, on the CPU where the device has none (Apple's)."""
-    if not hasattr(values, "detach") or values.ndim != 2 or not values.is_floating_point() or not values.numel():
-        kind = f"{getattr(values, 'dtype', type(values).__name__)} {tuple(getattr(values, 'shape', ()))}"
-        raise ValueError(f"{name} are {kind}; expected a floating-point tensor (N, D)")
     values = (values.cpu() if values.device.type == "mps" else values).detach().double()
-    if not values.square().sum().isfinite():
-        raise ValueError(f"{name} hold NaN, infinity, or numbers beyond 1e150; expected finite ones")
+    if values.ndim != 2 or not values.numel() or not values.square().sum().isfinite():
+        raise ValueError(f"embeddings are {tuple(values.shape)}; expected finite numbers (N, D), below 1e150")
     return values

@@ -3,8 +3,6 @@
 ``weights`` say how often each sample counts: (N,), or (D, N) for D bootstrap draws at once, which gives (D,) results.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -27,90 +25,54 @@ class Videos(NamedTuple):
     videos: np.ndarray
 
 
-def scores(probabilities, labels, *, bins: int = 15) -> Scores:
-    """Accuracy, AUC, equal error rate and expected calibration error.
-
-    Args:
-        probabilities: of fake, (N,) floats in [0, 1]: tensor of any device, array or list.
-        labels: (N,) integers, 1 fake and 0 real.
-        bins: of :func:`ece`.
-
-    Raises:
-        ValueError: shapes are not one (N,), N is 0, or a value is NaN or outside [0, 1] and {0, 1}.
-    """
-    given = probabilities, labels
-    return Scores(accuracy(*given), auc(*given), eer(*given), ece(*given, bins=bins))
+def scores(probabilities, labels) -> Scores:
+    """All of them. probabilities: of fake, (N,) floats in [0, 1]: tensor, array or list. labels: (N,), 1 fake and 0 real."""
+    return Scores(*(measure(probabilities, labels) for measure in (accuracy, auc, eer, ece)))
 
 
 def mean(values, weights=None):
-    """Weighted mean of (N,) finite numbers, such as of hits of Recall@1; NaN where the weights sum to 0."""
-    values = to_array(values)
-    if values.ndim != 1 or not len(values) or values.dtype.kind not in "fiub" or not np.isfinite(values).all():
-        raise ValueError(f"values are {values.dtype} {values.shape}; expected (N,) finite numbers, N > 0")
-    rows = _rows(weights, len(values))
-    return _result(_ratio(rows @ values.astype(np.float64), rows.sum(1)), weights)
+    """Weighted mean of (N,) numbers, such as hits of Recall@1."""
+    values, rows = to_array(values).astype(np.float64), _rows(weights, len(values))
+    return _share(rows @ values, rows.sum(1), weights)
 
 
 def accuracy(probabilities, labels, weights=None):
-    """Share of samples whose more probable class is the true one (eq. 11 of the supplement of ADD).
-
-    A probability of exactly 0.5 counts as real, as argmax over the logits (real, fake) has it.
-    """
-    probabilities, labels = _checked(probabilities, labels, of="probabilities")
+    """Share of samples whose more probable class is the true one (eq. 11 of the supplement of ADD); 0.5 counts as real."""
+    probabilities, labels = _checked(probabilities, labels, shares=True)
     return mean((probabilities > 0.5) == (labels == 1), weights)
 
 
 def auc(answers, labels, weights=None):
-    """Area under the ROC curve: how often a random fake scores above a random real; equal answers count half.
-
-    answers: (N,) any monotone score of fake: probabilities, or log odds, which do not saturate.
-    Exact with integer weights; NaN where one of the classes is missing or weighs nothing.
-    """
+    """Area under the ROC curve of a monotone score of fake, (N,): odds do not saturate as probabilities do; ties count half."""
     below_real, below_fake = _cumulated(answers, labels, weights)
     # A fake at a threshold beats the reals below it, and ties with those at it.
     doubled = (np.diff(below_fake) * (below_real[:, :-1] + below_real[:, 1:])).sum(1)
-    return _result(_ratio(doubled, 2 * below_real[:, -1] * below_fake[:, -1]), weights)
+    return _share(doubled, 2 * below_real[:, -1] * below_fake[:, -1], weights)
 
 
 def eer(answers, labels) -> float:
-    """Equal error rate: where the ROC curve, straight between thresholds, has as large a share of false alarms as of misses.
-
-    answers: as :func:`auc`. NaN where one of the classes is missing.
-    """
-    below_real, below_fake = (below[0] for below in _cumulated(answers, labels, None))
-    reals, fakes = below_real[-1], below_fake[-1]
-    if not reals or not fakes:
-        return float("nan")
-    # Above a threshold is called fake: misses below_fake / fakes, false alarms 1 - below_real / reals. In whole numbers.
-    gap = below_fake * reals + below_real * fakes - reals * fakes
-    after = max(int((gap >= 0).argmax()), 1)
-    step = -gap[after - 1] / (gap[after] - gap[after - 1])
-    return float((below_fake[after - 1] + step * (below_fake[after] - below_fake[after - 1])) / fakes)
+    """Equal error rate: where the ROC curve, straight between thresholds, has as large a share of false alarms as of misses."""
+    real, fake = (below[0] for below in _cumulated(answers, labels, None))
+    # Above a threshold is called fake: misses less false alarms, in whole numbers, against misses.
+    gap = fake * real[-1] + real * fake[-1] - real[-1] * fake[-1]
+    return float(np.interp(0, gap, fake) / fake[-1]) if real[-1] and fake[-1] else float("nan")
 
 
 def ece(probabilities, labels, *, bins: int = 15) -> float:
-    """Expected calibration error: the mean gap, in equal bins of the probability of fake, to the share of fakes.
-
-    Guo et al. (ICML 2017), here of the probability of fake and not of the class predicted. Exactly 1 is a bin of its own.
-    """
-    probabilities, labels = _checked(probabilities, labels, of="probabilities")
+    """Expected calibration error of the probability of fake, in equal bins (Guo et al., ICML 2017); exactly 1 is one of its own."""
+    probabilities, labels = _checked(probabilities, labels, shares=True)
     place = np.searchsorted(np.linspace(0, 1, bins + 1), probabilities, side="right")
     return float(np.abs(np.bincount(place, probabilities - labels)).sum() / len(labels))
 
 
 def by_video(probabilities, labels, videos) -> Videos:
-    """Mean probability of the frames of each video: ``scores(*by_video(p, y, v)[:2])`` are scores at video level.
-
-    videos: (N,) names. With several manipulations they hold the manipulation, as "Deepfakes/071_054" does.
-    Raises ValueError as :func:`scores`, and for a video that has frames of both labels.
-    """
-    probabilities, labels = _checked(probabilities, labels, of="probabilities")
+    """Mean probability of the frames of each video, by names (N,): ``scores(*by_video(p, y, v)[:2])`` is at video level."""
+    probabilities, labels = _checked(probabilities, labels, shares=True)
     names, first, member = np.unique(named("videos", videos, len(labels)), return_index=True, return_inverse=True)
-    fakes, order = np.bincount(member, labels) / np.bincount(member), np.argsort(first)
-    if not np.isin(fakes, (0, 1)).all():
-        mixed = str(names[~np.isin(fakes, (0, 1))][0])
-        raise ValueError(f'{mixed!r} has frames of both labels; name the manipulation, as in "Deepfakes/071_054"')
-    means = np.bincount(member, probabilities) / np.bincount(member)
+    means, fakes = (np.bincount(member, each) / np.bincount(member) for each in (probabilities, labels))
+    if mixed := names[fakes % 1 > 0].tolist():
+        raise ValueError(f'{mixed[0]!r} has frames of both labels; name the manipulation, as in "Deepfakes/071_054"')
+    order = np.argsort(first)
     return Videos(means[order], fakes[order].astype(np.int64), names[order])
 
 
@@ -119,39 +81,28 @@ def identities(videos) -> np.ndarray:
 
     The real "071" and "054" and the fakes "071_054" and "054_071" show the same two faces, so they are no independent
     evidence. Each actor of DeepFakeDetection is swapped with many others: all may be one group, which cannot be resampled.
-
-    Args:
-        videos: (N,) names, with the manipulation ("Deepfakes/071_054", "original/071") or without, no suffix.
-
-    Returns:
-        (N,) int64 in 0 ... groups - 1, in the order of the groups' first identities, whatever the order of the videos.
+    videos: (N,) names, with the manipulation or without. Groups are numbered in the order of their first identities.
     """
     from addlib.faceforensics import tree
 
     names, member = np.unique(to_array(videos).astype(str), return_inverse=True)
-    if member.ndim != 1 or not len(names) or any(name.endswith(".mp4") for name in names):
-        raise ValueError(f"videos are {names[:3].tolist()} {member.shape}; expected names, (N,), without .mp4")
-    # The numbers of actors are others than those of the reals from the web.
+    if any(name.endswith(".mp4") for name in names):
+        raise ValueError(f"videos are {names[:3].tolist()}; expected names without .mp4")
     parts = [name.rpartition("/") for name in names.tolist()]
-    ids = [[(tree.reals_of(kind), person) for person in tree.identities(video)] for kind, _, video in parts]
-    group = {person: person for people in ids for person in people}
-
-    def root(person):
-        while group[person] != person:
-            person = group[person]
-        return person
-
-    for people in ids:
-        roots = [root(person) for person in people]
-        group |= dict.fromkeys(roots, min(roots))
-    return np.unique([root(people[0]) for people in ids], axis=0, return_inverse=True)[1].ravel()[member]
+    # The numbers of actors are others than those of the reals from the web.
+    people = [frozenset((tree.reals_of(kind), person) for person in tree.identities(video)) for kind, _, video in parts]
+    groups = []
+    for pair in set(people):
+        apart = [group for group in groups if group.isdisjoint(pair)]
+        groups = [*apart, pair.union(*(group for group in groups if not group.isdisjoint(pair)))]
+    number = {person: n for n, group in enumerate(sorted(groups, key=min)) for person in group}
+    return np.array([number[min(pair)] for pair in people])[member]
 
 
 def to_array(values) -> np.ndarray:
     """Tensor of any device, array or sequence as a NumPy array; bfloat16, which NumPy lacks, becomes float32."""
     if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        return (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
+        return (values.float() if str(values.dtype) == "torch.bfloat16" else values).detach().cpu().numpy()
     return np.asarray(values)
 
 
@@ -163,21 +114,17 @@ def named(name: str, values, length: int) -> np.ndarray:
     return values
 
 
-def _checked(answers, labels, of="answers"):
-    """Answers as float64 (N,), labels as int64 (N,)."""
+def _checked(answers, labels, shares=False):
+    """Answers as float64 (N,), in [0, 1] if they are shares, and labels as int64 (N,)."""
     answers, labels = to_array(answers), to_array(labels)
     if answers.ndim != 1 or labels.shape != answers.shape or not len(labels) or answers.dtype.kind != "f":
-        raise ValueError(
-            f"{of} are {answers.dtype} {answers.shape}, labels {labels.shape}; expected floats of fake alone, (N,), and a label each"
-        )
-    if np.isnan(answers).any():
-        raise ValueError(
-            f"{np.isnan(answers).sum()} of {len(answers)} {of} are NaN; a model that diverged has no score"
-        )
-    if of == "probabilities" and not 0 <= answers.min() <= answers.max() <= 1:
-        raise ValueError(f"{of} span {answers.min():g} to {answers.max():g}, expected [0, 1]; take softmax first")
-    if labels.dtype.kind not in "iub" or not set(np.unique(labels).tolist()) <= {0, 1}:
-        raise ValueError(f"labels are {labels.dtype} {np.unique(labels)[:5]}; expected integers, 1 fake and 0 real")
+        shapes = f"answers are {answers.dtype} {answers.shape}, labels {labels.dtype} {labels.shape}"
+        raise ValueError(f"{shapes}; expected floats of fake alone, (N,), and a label each")
+    low, high = (answers.min(), answers.max()) if shares else (0, 1)
+    if np.isnan(answers).any() or not 0 <= low <= high <= 1:
+        raise ValueError(f"answers span {low:g} to {high:g}; expected probabilities: no NaN, and softmax taken")
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError(f"labels are such as {labels[:5]}; expected 1 for fake and 0 for real")
     return answers.astype(np.float64), labels.astype(np.int64)
 
 
@@ -195,13 +142,10 @@ def _rows(weights, length):
     weights = np.ones(length, np.int64) if weights is None else to_array(weights)
     if weights.ndim not in (1, 2) or weights.shape[-1] != length or not (weights >= 0).all():
         raise ValueError(f"weights are {weights.shape} for {length} samples; expected (N,) or (D, N), none negative")
-    return np.atleast_2d(weights).astype(np.float64 if weights.dtype.kind == "f" else np.int64, copy=False)
+    return np.atleast_2d(weights)
 
 
-def _ratio(above, below):
-    """Quotient in float64, NaN where the denominator is 0."""
-    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=np.asarray(below) != 0)
-
-
-def _result(values, weights):
-    return values if weights is not None and np.ndim(weights) == 2 else float(values[0])
+def _share(above, below, weights):
+    """Quotient, NaN where there is nothing below: a number, or (D,) for the weights of D draws."""
+    found = np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below != 0)
+    return found if np.ndim(weights) == 2 else float(found[0])

@@ -1,0 +1,364 @@
+"""What the paper claims, and what became of it: data/claims.yml against the rows of results.
+
+A test compares a number with the range that a claim allows: more than 0 for "A is better than B", the printed value give or
+take two points for an accuracy on the same data. The number is known as a 95 % interval over the seeds, of differences seed by
+seed where two settings are compared. By :func:`addlib.metrics.lies`, the claim is *reproduced* if the interval is inside,
+*differs* if it is outside, else *undecided*; so is one seed, which has no interval. *Not attempted*: nothing speaks to it.
+
+A claim about several places is reproduced if it is at every one, differs if it differs at one; "in most cases" (``share``)
+needs fewer and may lose more. On other data than the paper's, a cell of its tables claims the sign of its difference to the
+baseline of its rows; a baseline then claims nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from addlib.files import project_root
+from addlib.metrics import SeedInterval, lies
+from addlib.results import Settings, mean_over_manipulations, over_seeds, paired_by_seed, read_paper, scores_of
+from addlib.sweep import read_grid
+
+STATUSES = ("reproduced", "differs", "undecided", "not attempted")
+# Points by which an accuracy on the paper's own data may differ: one standard error of 0.9 on its 280 test videos.
+TOLERANCE = 2.0
+FIVE = ("NeuralTextures", "Deepfakes", "Face2Face", "FaceSwap", "FaceShifter")
+# The published code searches the training images for the nearest neighbour, where no frame of the same video is.
+OURS = {"accuracy": "accuracy", "auc": "auc", "recall_at_1": "recall_at_1_other"}
+PRINTED = {"accuracy": "accuracy", "recall_at_1": "Recall@1"}
+NEEDED = {"id", "source", "kind", "chapter", "statement"}
+OPTIONAL = {"table", "test", "with", "status", "evidence", "why"}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Name, place in the paper, kind, our wording, and the chapter that treats it; then one of three ways to decide it."""
+
+    id: str
+    source: str
+    kind: str
+    statement: str
+    chapter: str
+    test: str | None = None  # with settings: what rows or tables decide
+    settings: dict = field(default_factory=dict, hash=False)
+    status: str | None = None  # with evidence: what a test function, or a cell that asserts it, shows
+    evidence: tuple[str, ...] = ()
+    why: str = ""  # alone: not attempted
+
+
+class Finding(NamedTuple):
+    """About a claim, or one of its places. paper, ours, low, high: of what is tested, in points; cell, measured: in percent."""
+
+    status: str = ""
+    why: str = ""
+    paper: float = math.nan
+    ours: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    seeds: int = 0
+    profile: str | None = None
+    cell: float = math.nan
+    measured: float = math.nan
+
+
+class Setting(NamedTuple):
+    """What is compared, in the paper's names. quality: its own, where that differs; condition: of data/results/look.csv."""
+
+    detector: str = "resnet50"
+    distiller: str = "none"
+    settings: str = "{}"
+    quality: str | None = None
+    condition: str | None = None
+
+    @classmethod
+    def of(cls, given: str | dict, **usual) -> Setting:
+        """From the name of a distiller, or a dict."""
+        found = usual | ({"distiller": given} if isinstance(given, str) else given)
+        return cls(**found | {"settings": str(Settings(found.get("settings")))})
+
+    def __str__(self) -> str:
+        words = [self.quality, self.detector, self.distiller]
+        words += [f"{name} {value}" for name, value in Settings(self.settings).items()] + [self.condition]
+        return " ".join(word for word in words if word not in (None, "resnet50", "none", "all")) or "baseline"
+
+
+def read_claims(path, root=None) -> list[Claim]:
+    """The claims of a ledger, a YAML list; an entry with ``table`` stands for all cells of that table of the paper.
+
+    An entry whose ``metric`` is a list stands for a claim each. Raises ValueError, naming file and entry, for what does not fit.
+    """
+    import yaml
+
+    claims = {}
+    for number, entry in enumerate(yaml.safe_load(Path(path).read_text(encoding="utf-8")), 1):
+        try:
+            for claim in _claims(entry, root):
+                if claims.setdefault(claim.id, claim) is not claim:
+                    raise ValueError(f"the id {claim.id!r} appears twice")
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}, entry {number} ({entry.get('id')}): {error}") from error
+    return list(claims.values())
+
+
+def _claims(entry: dict, root) -> list[Claim]:
+    """The claims of one entry."""
+    if NEEDED - set(entry) or set(entry) - NEEDED - OPTIONAL or not all(entry.values()):
+        expected = f"expected {sorted(NEEDED)}, some of {sorted(OPTIONAL)}, none empty, no result"
+        raise ValueError(f"has {sorted(entry)}; {expected}")
+    claim = Claim(**{name: entry[name] for name in entry if name not in ("with", "table", "evidence")})
+    test, settings, evidence = claim.test, entry.get("with", {}), entry.get("evidence", [])
+    if bool(test) + bool(evidence) != 1 and (test or not claim.why) or bool(evidence) != (claim.status in STATUSES[:3]):
+        raise ValueError("expected a test, or evidence with a status, or why it was not attempted")
+    if test not in (None, *CHECKS) or (test == "cell") != ("table" in entry):
+        raise ValueError(f"unknown test {test!r}; expected one of {sorted(CHECKS)}, cell with a table and no other")
+    found, metrics = [], settings.get("metric")
+    for row in read_paper(entry["table"], root).to_dict("records") if test == "cell" else []:
+        place = {name: row[name] for name in ("manipulation", "quality", "model")}
+        for metric in [name for name in PRINTED if name in row]:
+            words = place | {"metric": PRINTED[metric]}
+            about = {"id": "/".join([claim.id, *words.values()]), "statement": claim.statement.format(**words)}
+            given = {name: row[name] for name in ("detector", "distiller", "settings")}
+            given |= place | {"table": entry["table"], "metric": metric, "printed": row[metric]}
+            found.append(replace(claim, **about, settings=given))
+    for metric in metrics if isinstance(metrics, list) else [metrics] if test != "cell" else []:
+        given = settings | ({"metric": metric} if metric else {})
+        about = (
+            {"id": f"{claim.id}-in-{metric}", "statement": f"{claim.statement} (By {str(metric).upper()}.)"}
+            if found
+            else {}
+        )
+        found.append(
+            replace(
+                claim, **about, settings=given, evidence=(evidence,) if isinstance(evidence, str) else tuple(evidence)
+            )
+        )
+        if test and test.startswith("gains"):
+            list(places(**{name: value for name, value in given.items() if name != "largest"}))
+    return found
+
+
+def evaluate(claims: list[Claim], rows: pd.DataFrame, *, profile="reader-cpu", detector="resnet18_narrow", recipe="mini",
+             look: pd.DataFrame | None = None, root=None) -> pd.DataFrame:  # fmt: skip
+    """Test every claim on the rows of one profile: a row each, the fields of :class:`Claim` and of :class:`Finding`.
+
+    Args:
+        rows, look: of ``read_results``, of trainings and of data/results/look.csv; what they decide is else not attempted.
+        profile, recipe: which rows count; the profile of a finding is "tables" where the paper's tables were looked at.
+        detector: ours in the place of the paper's ResNet-50.
+    """
+    look = rows.iloc[:0] if look is None else look
+    rows, look = (each[(each["profile"] == profile) & (each["recipe"] == recipe)] for each in (rows, look))
+    bench, lines = Bench(rows, look, detector, profile, root), []
+    for claim in claims:
+        found = CHECKS[claim.test](bench, **claim.settings) if claim.test else Finding(claim.status or "not attempted")
+        why = "; ".join(filter(None, [found.why, claim.why]))
+        lines.append(asdict(claim) | found._replace(why=why)._asdict())
+    return pd.DataFrame(lines).drop(columns="settings")
+
+
+class Bench:
+    """Rows of trainings and of where networks look, under the paper's names."""
+
+    def __init__(self, rows, look, detector="resnet50", profile="tables", root=None):
+        self.rows, self.detector, self.profile, self.root = rows, detector, profile, root
+        self.look = look.reindex(columns=dict.fromkeys([*look, "measure", "condition", "stage", "score", "value"]))
+        self.measured = cache(self._measured)
+
+    def name(self, detector: str) -> str:
+        """Our detector for one of the paper's: the same, or its narrow form where only that has rows."""
+        if detector == "resnet50":
+            return self.detector
+        known, narrow = set(self.rows["detector"]), f"{detector}_narrow"
+        return narrow if narrow in known and detector not in known else detector
+
+    def _measured(self, metric: str, wanted: Setting, quality: str) -> pd.Series:
+        """``scores_of`` one setting, which may name a quality of its own; indexed as if it were ``quality``."""
+        rows, own, column = self.rows, wanted.quality or quality, OURS.get(metric)
+        if wanted.condition:
+            rows = self.look[(self.look["measure"] == metric) & (self.look["condition"] == wanted.condition)]
+            # Maps are of several stages and scores; what a network answers is of none.
+            rows = rows[(rows["stage"] == rows["stage"].max()) & rows["score"].fillna("margin").eq("margin")]
+            rows, column = rows.assign(accuracy=rows["value"]), "accuracy"
+        chosen = {"distiller": wanted.distiller, "settings": Settings(wanted.settings), "quality": own}
+        found = scores_of(rows, column, detector=self.name(wanted.detector), **chosen)
+        return found.dropna().rename({own: quality}, level="quality")
+
+    def gain(self, metric: str, manipulations: Sequence[str], quality: str, a: Setting, others: Sequence[Setting]):
+        """Interval over the seeds of a setting minus the best of others, in the mean of manipulations, or what is missing."""
+        values = [self.measured(metric, each, quality) for each in (a, *others)]
+        for name, (each, scores) in product(manipulations, zip((a, *others), values, strict=True)):
+            if (name, quality) not in scores.droplevel("seed").index:
+                return name, quality, each
+        differences = []
+        for name in manipulations:
+            one, *rest = (scores.xs(name, level="manipulation", drop_level=False) for scores in values)
+            differences.append(paired_by_seed(one, max(rest, key=lambda scores: scores.mean())))
+        difference = mean_over_manipulations(pd.concat(differences))
+        return over_seeds(difference, "quality").get(quality) if all(map(len, differences)) else None
+
+    def printed(self, *place) -> float:
+        """The same difference in the paper's tables; NaN where they do not have it."""
+        found = paper(self.root).gain(*place)
+        return round(found.mean, 6) if isinstance(found, SeedInterval) else math.nan
+
+    def judged(self, found, printed: float, above=0.0, below=math.inf) -> Finding:
+        """Of one place, by the interval of ours, or by the command that gives what is missing."""
+        if isinstance(found, SeedInterval):
+            status = STATUSES[("inside", "outside", "not known").index(lies(found, above, below))]
+            return Finding(status, "", printed, found.mean, found.low, found.high, found.seeds, self.profile)
+        if not found:
+            return Finding("not attempted", "no seed has all")
+        manipulation, quality, wanted = found
+        place, known = (manipulation, wanted.quality or quality), grids(self.profile, self.root)
+        keys = [("look" if wanted.condition else "train", *place, name, *wanted[1:3])
+                for name in (self.name(wanted.detector), wanted.detector)]  # fmt: skip
+        return Finding("not attempted", next((known[key] for key in keys if key in known), "no grid has it"))
+
+
+@cache
+def paper(root) -> Bench:
+    """The paper's tables as if they were rows of one seed."""
+    measures, names = ["accuracy", "recall_at_1"], ["manipulation", "quality", *Setting._fields[:3]]
+    rows = pd.concat([read_paper(number, root) for number in (1, 2, 3)]).groupby(names)[measures].last() / 100
+    rows = rows.reset_index().assign(auc=math.nan, recall_at_1_other=rows["recall_at_1"].to_numpy())
+    rows = rows.assign(changes="{}", start="noise", seed=0)
+    return Bench(rows, rows.iloc[:0])
+
+
+@cache
+def grids(profile: str, root) -> dict[tuple, str]:
+    """Commands by notebook and what it is run on; those of the profile and of the paper's tables first."""
+    found, order = {}, [profile, "reader", "paper"]
+    files = [(path.stem, *read_grid(path)) for path in (project_root(root) / "book/experiments/grids").glob("*.yaml")]
+    files = [file for file in files if file[1]["profile"] in order]
+    for stem, about, runs in sorted(
+        files, key=lambda file: (order.index(file[1]["profile"]), "table" not in file[0], file[0])
+    ):
+        # A network that was looked at before this was measured has rows, but of other code.
+        text = f"addlib sweep {stem}" + " --stale" * (about["notebook"] == "look")
+        text += f" (profile {about['profile']})" * (about["profile"] != profile)
+        for run in runs:
+            if not run.changes and run.start == "noise":
+                key = (run.manipulation, run.quality, run.detector, run.distiller, str(run.settings))
+                found.setdefault((about["notebook"], *key), text)
+    return found
+
+
+def places(*, of, over, manipulations=FIVE, qualities=("c23", "c40"), detectors=("resnet50",), metric="accuracy", condition=None,
+           mean=False, best=False, above=0.0, below=math.inf, share=1.0):  # fmt: skip
+    """Every comparison that a claim speaks of: its name, and the arguments of ``Bench.gain``.
+
+    of, over: see :class:`Setting`, or lists of such, each with each; best: against the best of ``over`` at each place. metric:
+    in ``OURS``, or with a condition, of both sides unless they name their own, a measure of look.csv. mean: over the
+    manipulations. above, below, share: the range that is allowed, in points, and the share of the comparisons that needs it.
+    """
+    first, second = ([side] if isinstance(side, str | dict) else side for side in (of, over))
+    if not set(manipulations) <= set(FIVE) or not set(qualities) <= {"raw", "c23", "c40"}:
+        raise ValueError(f"{manipulations} at {qualities}; expected some of {FIVE} at raw, c23 or c40")
+    for quality, detector, one in product(qualities, detectors, first):
+        a, *others = (Setting.of(each, detector=detector, condition=condition) for each in (one, *second))
+        if a.condition is None and metric not in OURS:
+            raise ValueError(f"unknown metric {metric!r}; there are {list(OURS)}")
+        for rest in [others] if best else [[each] for each in others]:
+            for names in [manipulations] if mean else [[name] for name in manipulations]:
+                where = f"{'the best other' if best else rest[0]} on {'the mean' if mean else names[0]} at {quality}"
+                yield f"{a} over {where}", (metric, names, quality, a, rest)
+
+
+def cell(
+    bench: Bench, *, table, model, metric, manipulation, quality, detector, distiller, printed, settings
+) -> Finding:
+    """A cell of a table: on the paper's data its value, on others the sign of its difference to the baseline of its rows."""
+    wanted, base = Setting(detector, distiller, settings), Setting(detector if table == 3 else "resnet50")
+    own = over_seeds(bench.measured(metric, wanted, quality)).get((manipulation, quality))
+    known = {"cell": printed, "measured": own.mean if own else math.nan, "profile": bench.profile, "paper": printed}
+    found, allowed = own or (manipulation, quality, wanted), (printed - TOLERANCE, printed + TOLERANCE)
+    if bench.profile != "paper":
+        if wanted == base:
+            why = "a baseline on other data: the zero from which the rest of its rows is counted"
+            return Finding("not attempted", why, **known)._replace(paper=math.nan)
+        place = metric, [manipulation], quality, wanted, [base]
+        found, known["paper"] = bench.gain(*place), bench.printed(*place)
+        allowed = (0, math.inf) if known["paper"] > 0 else (-math.inf, 0) if known["paper"] else (math.nan, math.nan)
+    return _summed({"": bench.judged(found, known["paper"], *allowed)})._replace(**known)
+
+
+def gains(bench: Bench, **claimed) -> Finding:
+    """Difference of two settings on our rows, seed by seed; see :func:`places` for what may be asked."""
+    allowed = {name: claimed[name] for name in ("above", "below") if name in claimed}
+    found = {
+        name: bench.judged(bench.gain(*place), bench.printed(*place), **allowed) for name, place in places(**claimed)
+    }
+    return _summed(found, **claimed)
+
+
+def gains_in_the_tables(bench: Bench, *, largest=False, **claimed) -> Finding:
+    """The same difference in the paper's tables, a number without an interval. largest: the claim is about the largest only."""
+    allowed = {name: claimed[name] for name in ("above", "below") if name in claimed}
+    found = {name: _exact(bench.printed(*place), **allowed) for name, place in places(**claimed)}
+    return _summed(dict([max(found.items(), key=lambda item: item[1].paper)]) if largest else found, **claimed)
+
+
+def hardest_in_the_table(bench: Bench, *, manipulation) -> Finding:
+    """For each model of table 1: how far its accuracy on one manipulation lies below that on any other."""
+    wide = read_paper(1, bench.root).pivot(index=["model", "quality"], columns="manipulation", values="accuracy")
+    below = wide.drop(columns=manipulation).min(axis=1) - wide[manipulation]
+    return _summed({" at ".join(name): _exact(value) for name, value in below.items()})
+
+
+def recall_and_accuracy(bench: Bench, *, share=1.0) -> Finding:
+    """Rank correlation of Recall@1 and accuracy over the models, for each manipulation and quality of table 1."""
+    cells = read_paper(1, bench.root).groupby(["manipulation", "quality"])[["accuracy", "recall_at_1"]]
+    return _summed({" at ".join(name): _exact(part.rank().corr().iloc[0, 1]) for name, part in cells}, share=share)
+
+
+CHECKS = {
+    check.__name__: check for check in (cell, gains, gains_in_the_tables, hardest_in_the_table, recall_and_accuracy)
+}
+
+
+def combined(statuses: Sequence[str], share: float = 1.0) -> str:
+    """Status of a claim about several places, of which it needs the given share."""
+    needed = math.ceil(share * len(statuses) - 1e-9)
+    if statuses.count("reproduced") >= needed:
+        return "reproduced"
+    if statuses.count("differs") > len(statuses) - needed:
+        return "differs"
+    return "not attempted" if set(statuses) == {"not attempted"} else "undecided"
+
+
+def _exact(value: float, above=0.0, below=math.inf) -> Finding:
+    """A number of the tables, which has no interval: inside or not."""
+    value = round(float(value), 6)
+    return Finding("reproduced" if above < value < below else "differs", "", value, profile="tables")
+
+
+def _summed(findings: dict[str, Finding], above=0.0, below=math.inf, share=1.0, **_) -> Finding:
+    """One finding of those at several places, with the numbers of the place that speaks most against the claim."""
+    statuses, words = [found.status for found in findings.values()], []
+    if len(findings) > 1:
+        counts = ", ".join(f"{statuses.count(each)} {each}" for each in dict.fromkeys(statuses))
+        words.append(f"{len(findings)} comparisons: {counts}")
+    missing = dict.fromkeys(found.why for found in findings.values() if found.status == "not attempted")
+    words += ["missing: " + ", ".join(missing)] if missing else []
+    tried = {name: found for name, found in findings.items() if found.status != "not attempted"}
+
+    def favour(name: str) -> tuple:
+        """Decided against, then known with an interval, then how far inside the range the number itself is, not its bounds."""
+        found = tried[name]
+        value = found.ours if found.seeds else found.paper
+        return found.status != "differs", found.seeds == 1, min(value - above, below - value)
+
+    shown = min(tried, key=favour, default="")
+    found = tried.get(shown, Finding())
+    words += [f"shown: {shown}"] if shown and len(findings) > 1 else []
+    words += ["one seed has no interval"] if found.seeds == 1 else []
+    return found._replace(status=combined(statuses, share), why="; ".join(words))
