@@ -3,51 +3,44 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import torch
 from torch import Tensor
 
 # Samples are taken a few at a time, so that temporaries stay near the cache of a CPU and far below the maps of a large
 # batch. 48 samples in float32 are three cache lines: fetching 8 takes as long as fetching 32, 96 gain nothing over 48.
-CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**23}
 CHUNK_SAMPLES = 48
 
 
-def check_floating(name: str, tensor: Tensor) -> None:
-    if not tensor.is_floating_point():
-        raise ValueError(f"{name} holds {tensor.dtype}, expected floating-point numbers; convert it with .float()")
-    if tensor.numel() == 0:
-        raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected no empty axis; skip empty batches")
+def received(value: object) -> str:
+    """What an error message says of an argument: the shape of a tensor, the type of anything else."""
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
-def check_map(name: str, features: Tensor) -> None:
-    """Raise ``ValueError`` unless ``features`` is a non-empty floating-point map (B, C, H, W)."""
-    if not isinstance(features, Tensor):
-        raise ValueError(f"{name} is a {type(features).__name__}, expected a tensor (B, C, H, W); pass one stage")
-    if features.ndim != 4:
-        raise ValueError(f"{name} has shape {tuple(features.shape)}, expected (B, C, H, W): a stage before pooling")
-    check_floating(name, features)
+def check_map(name: str, features: Tensor, expected: str = "(B, C, H, W)", axes: Container[int] = (4,)) -> None:
+    """Raise ``ValueError`` unless ``features`` is a floating-point map (B, C, H, W), or what else is expected."""
+    if not isinstance(features, Tensor) or features.ndim not in axes or not features.numel():
+        raise ValueError(f"{name} is {received(features)}, expected one tensor {expected} without empty axes")
+    if not features.is_floating_point():
+        raise ValueError(f"{name} holds {features.dtype}, expected floating-point numbers; convert it with .float()")
 
 
-def check_alike(student: Tensor, teacher: Tensor, remedy: str, axes: tuple[int, ...] | None = None) -> None:
-    """Raise ``ValueError`` unless both have the same device and the same shape, in ``axes`` if given."""
-    shapes = tuple(student.shape), tuple(teacher.shape)
-    if any(shapes[0][i] != shapes[1][i] for i in axes) if axes else shapes[0] != shapes[1]:
-        raise ValueError(f"student and teacher differ: {shapes[0]} against {shapes[1]}; {remedy}")
-    if student.device != teacher.device:
-        raise ValueError(f"student is on {student.device}, teacher on {teacher.device}; move one with .to(device)")
+def check_alike(first: Tensor, second: Tensor, remedy: str) -> None:
+    if first.shape != second.shape:
+        raise ValueError(f"inputs differ: {received(first)} against {received(second)}; {remedy}")
+    if first.device != second.device:
+        raise ValueError(f"inputs are on {first.device} and {second.device}; move one with .to(device)")
 
 
 def check_pair(student: Tensor, teacher: Tensor) -> None:
     """Raise ``ValueError`` unless student and teacher are floating-point maps (B, C, H, W) of one shape and device."""
     check_map("student", student)
     check_map("teacher", teacher)
-    check_alike(student, teacher, "choose the stages that match, or project the student's map to the teacher's shape")
+    check_alike(student, teacher, "choose stages that match, or project the student's map to the teacher's shape")
 
 
 def check_number(name: str, value: float) -> float:
-    """Return ``value`` as a float; raise ``ValueError`` unless it is finite and at least 0."""
     if not 0 <= float(value) < float("inf"):
         raise ValueError(f"{name} is {value!r}, expected a finite number of at least 0")
     return float(value)
@@ -65,19 +58,9 @@ def working_dtype(*tensors: Tensor) -> torch.dtype:
 
 def chunks(features: Tensor) -> list[slice]:
     """Slices of the batch axis, each of few samples."""
-    elements = CHUNK_ELEMENTS.get(features.device.type, CHUNK_ELEMENTS["cuda"])
+    elements = 2**21 if features.is_cpu else 2**23
     size = max(1, min(elements // features[0].numel(), CHUNK_SAMPLES))
     return [slice(start, start + size) for start in range(0, len(features), size)]
-
-
-def full_precision(tensor: Tensor) -> torch.autocast:
-    """Context in which autocast of the tensor's device is off."""
-    return torch.autocast(tensor.device.type, enabled=False)
-
-
-def wants_gradient(tensor: Tensor) -> bool:
-    """Whether a gradient may be asked for; never in ``torch.inference_mode`` or ``torch.no_grad``."""
-    return torch.is_grad_enabled() and tensor.requires_grad
 
 
 def untraced(function: Callable) -> Callable:

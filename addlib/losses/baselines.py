@@ -1,8 +1,8 @@
 """Distillation baselines: FitNet hints, attention transfer (AT), non-local features (NL) and soft targets (KD).
 
-Those of section C of the supplement of Le and Woo, "ADD" (AAAI 2022), and Hinton's. Where papers leave something open, it
-follows the published code of ADD. Each returns a scalar, float32 (float64 if an input is), in float32 or better also
-under autocast; no gradient reaches the teacher.
+Those of section C of the supplement of Le and Woo, "ADD" (AAAI 2022), and Hinton's. Where papers leave something open,
+they follow the published code of ADD. Each returns a scalar, float32 (float64 if an input is), in float32 or better under
+autocast too, and raises ``ValueError`` for inputs that do not fit; no gradient reaches the teacher.
 """
 
 from __future__ import annotations
@@ -15,15 +15,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
-from addlib.losses._checks import (
-    check_alike,
-    check_choice,
-    check_floating,
-    check_map,
-    check_pair,
-    full_precision,
-    working_dtype,
-)
+from addlib.losses._checks import check_alike, check_choice, check_map, check_pair, working_dtype
 from addlib.losses.slices import SMALLEST_PEAK
 
 
@@ -31,27 +23,19 @@ def hint_loss(student: Tensor, teacher: Tensor, *, variant: str = "paper") -> Te
     """Distance between the embeddings, mean over the batch: FitNets, Romero et al. (ICLR 2015), eq. 3.
 
     Args:
-        student, teacher: embeddings (B, D), or any (B, ...) of one shape, floating point. :class:`HintLoss` bridges
-            widths.
+        student, teacher: embeddings (B, D), or any (B, ...) of one shape. :class:`HintLoss` bridges widths.
         variant: ``"paper"``: half the squared Euclidean distance. ``"published"``: what the published code of ADD calls
             FitNet, 2 - 2 cos of the angle between the embeddings, as the squared distance of the normalised ones.
-
-    Raises:
-        ValueError: shapes or devices differ, an input has no batch axis, is empty or not floating point, or
-            ``variant`` is unknown.
     """
     check_choice("variant", variant, ("paper", "published"))
-    first, second = _rows(student, teacher, "embeddings (B, D)", "use HintLoss(student_width, teacher_width)")
+    first, second = _rows(student, teacher, "(B, D)", "use HintLoss(student_width, teacher_width)")
     if variant == "published":
         return (_unit_rows(first) - _unit_rows(second)).square().sum(1).mean()
     return (first - second).clamp(-(2.0**50), 2.0**50).square().sum(1).mean() / 2
 
 
 class HintLoss(nn.Module):
-    """:func:`hint_loss` behind a linear regressor if ``student_width`` and ``teacher_width``, D of both, differ.
-
-    The regressor is trained with the student: give the module's parameters to the optimiser.
-    """
+    """:func:`hint_loss` behind a linear regressor, trained with the student, if its widths (D) differ."""
 
     def __init__(
         self, student_width: int | None = None, teacher_width: int | None = None, variant: str = "paper"
@@ -66,7 +50,7 @@ class HintLoss(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         if isinstance(self.regressor, nn.Linear):
-            with full_precision(student):
+            with torch.autocast(student.device.type, enabled=False):
                 student = self.regressor(student.to(self.regressor.weight.dtype))
         return hint_loss(student, teacher, variant=self.variant)
 
@@ -84,19 +68,12 @@ def attention_transfer_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean over batch and positions of the squared difference of the attention maps; scaling a map changes nothing.
 
     Zagoruyko and Komodakis, "Paying More Attention to Attention" (ICLR 2017), which has the Euclidean norm instead of
-    the mean of squares; this is the form of the published code of ADD.
-
-    Args:
-        student, teacher: maps (B, C, H, W), floating point; the numbers of channels may differ.
-
-    Raises:
-        ValueError: batch, height, width or device differ, or an input is not a floating-point map (B, C, H, W).
+    the mean of squares; this is the form of the published code of ADD. The maps (B, C, H, W) may differ in C.
     """
-    check_map("student", student)
-    check_map("teacher", teacher)
-    check_alike(student, teacher, "B, H and W must agree: choose the stages that match, or resize one map", (0, 2, 3))
+    first, second = attention_map(student), attention_map(teacher.detach())
+    check_alike(first, second, "(B, H, W) must agree: choose the stages that match, or resize one map")
     dtype = working_dtype(student, teacher)
-    return (attention_map(student).to(dtype) - attention_map(teacher.detach()).to(dtype)).square().mean()
+    return (first.to(dtype) - second.to(dtype)).square().mean()
 
 
 class AttentionTransferLoss(nn.Module):
@@ -139,20 +116,15 @@ class NonLocalBlock(nn.Module):
 
 
 def non_local_loss(student: Tensor, teacher: Tensor, block: nn.Module) -> Tensor:
-    """Mean squared difference between the block's output on the student's and on the teacher's map.
+    """Mean squared difference between the block's output on the student's and on the teacher's map (B, C, H, W).
 
-    Args:
-        student, teacher: maps (B, C, H, W), floating point, of one shape.
-        block: shared by both and trained with the student, through the student's side only. With a closed gate the
-            loss is the mean squared difference of the maps. Its parameters have the precision of the arithmetic.
-
-    Raises:
-        ValueError: maps differ, or have another number of channels than the block.
+    ``block`` is shared by both and trained with the student, through the student's side only; its parameters have the
+    precision of the arithmetic. With a closed gate the loss is the mean squared difference of the maps.
     """
     check_pair(student, teacher)
     dtype = next((parameter.dtype for parameter in block.parameters()), torch.float32)
     # Cached, so that the power iteration of the spectral norm runs once and both sides see the same weights.
-    with full_precision(student), parametrize.cached():
+    with torch.autocast(student.device.type, enabled=False), parametrize.cached():
         prediction = block(student.to(dtype))
         with torch.no_grad():
             target = block(teacher.to(dtype))
@@ -175,26 +147,17 @@ class NonLocalLoss(nn.Module):
         stages = len(self.blocks)
         if len(student) != stages or len(teacher) != stages:
             raise ValueError(f"{len(student)} student and {len(teacher)} teacher stages, expected {stages} of each")
-        maps = zip(student, teacher, self.blocks, strict=True)
-        return torch.stack([non_local_loss(first, second, block) for first, second, block in maps]).sum()
+        return torch.stack([non_local_loss(*each) for each in zip(student, teacher, self.blocks, strict=True)]).sum()
 
 
 def soft_target_loss(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
-    """T^2 KL(p_teacher || p_student) with p = softmax(logits / T), mean over the batch.
+    """T^2 KL(p_teacher || p_student) with p = softmax(logits / T) of logits (B, classes), mean over the batch.
 
     Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (2015), eq. 1-2, but for a constant. T^2
-    keeps the size of the gradient when T changes.
-
-    Args:
-        student, teacher: logits (B, classes), floating point.
-        temperature: T, more than 0.
-
-    Raises:
-        ValueError: shapes or devices differ, an input is not floating point (B, classes), T is not positive.
+    keeps the size of the gradient when the temperature T changes.
     """
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"temperature is {temperature!r}, expected more than 0")
-    first, second = _rows(student, teacher, "logits (B, classes)", "give both networks the same classes")
+    _check_temperature(temperature)
+    first, second = _rows(student, teacher, "(B, classes)", "give both networks the same classes")
     answer, target = (first / temperature).log_softmax(1), (second / temperature).softmax(1)
     return temperature**2 * functional.kl_div(answer, target, reduction="batchmean")
 
@@ -204,21 +167,22 @@ class SoftTargetLoss(nn.Module):
 
     def __init__(self, temperature: float = 4.0) -> None:
         super().__init__()
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature is {temperature!r}, expected more than 0")
+        _check_temperature(temperature)
         self.temperature = temperature
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         return soft_target_loss(student, teacher, temperature=self.temperature)
 
 
+def _check_temperature(temperature: float) -> None:
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"temperature is {temperature!r}, expected more than 0")
+
+
 def _rows(student: Tensor, teacher: Tensor, expected: str, remedy: str) -> tuple[Tensor, Tensor]:
     """Both checked, (B, N), in working precision, the teacher's without gradient."""
-    for name, tensor in (("student", student), ("teacher", teacher)):
-        if not isinstance(tensor, Tensor) or tensor.ndim < 2:
-            received = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise ValueError(f"{name} is {received}, expected {expected}")
-        check_floating(name, tensor)
+    check_map("student", student, expected, range(2, 9))
+    check_map("teacher", teacher, expected, range(2, 9))
     check_alike(student, teacher, remedy)
     dtype = working_dtype(student, teacher)
     return student.to(dtype).flatten(1), teacher.detach().to(dtype).flatten(1)

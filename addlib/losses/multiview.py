@@ -23,16 +23,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from addlib.losses._checks import check_choice, check_number, check_pair, full_precision, untraced
-from addlib.losses.slices import (
-    COORDINATES,
-    SlicePlan,
-    attention_gradient,
-    attention_vectors,
-    plain_attention,
-    plan_slices,
-    random_directions,
-)
+from addlib.losses._checks import check_choice, check_number, check_pair, received, untraced
+from addlib.losses.slices import COORDINATES, SlicePlan, plain_attention, plan_slices, random_directions
 
 VARIANTS = ("paper", "published")
 
@@ -106,41 +98,30 @@ def multi_view_attention_loss(
     coordinates: str = "index",
     variant: str = "paper",
 ) -> Tensor:
-    """Multi-view attention loss, eq. 9 of the paper; mean over views, mean over the batch.
+    """Multi-view attention loss, eq. 9; mean over views, mean over the batch.
 
     Args:
-        student, teacher: maps (B, C, H, W), floating point, of one shape. The teacher receives no gradient.
+        student, teacher: maps (B, C, H, W), floating point, of one shape.
         labels: (B,) or (B, 1), class of every image; None if ``eta`` is 0 or ``pairs`` are given.
-        views: number K of random directions; ignored if ``directions`` is given. 12 in the published code.
-        bins: number g of bins of a view; the default is C // 2, as in the paper.
+        views: number K of random directions, unless ``directions`` are given.
+        bins: number g of bins of a view; C // 2 if None, as in the paper.
         gamma, eta, margin: gamma_MV, eta_MV and Delta, all at least 0.
         directions: (K, 3), unit rows, order (c, y, x) = dims 1, 2, 3 of the maps; drawn uniformly if None.
-        pairs: ``(same, other)``, indices into the batch of the teacher's maps T+ and T- of every sample, each (B,), or
-            (K, B) with a pair for each view. -1 leaves the term of that sample out. Drawn by :func:`draw_pairs` if
-            None. For ``variant="published"``: (K, 2, B), first the teacher's map for each student's, then the
-            student's map for each teacher's.
+        pairs: ``(same, other)``, indices of T+ and T- in the batch, each (B,), or (K, B) with a pair for each view;
+            -1 for no partner. Drawn by :func:`draw_pairs` if None. For ``variant="published"`` (K, 2, B), first the
+            teacher's map for each student's, then the student's map for each teacher's.
         generator: source of directions and pairs, in this order; torch's global CPU generator if None.
-        coordinates: ``"index"`` (raw indices, as published; the channels then span most of nearly every view) or
-            ``"unit"`` (every axis scaled to [0, 1]).
-        variant: ``"paper"``, or ``"published"`` for the numbers of the published code, for comparison only: mass is
-            cut in raster order whatever the direction, the last of the g bins is dropped, the hinge is taken of every
-            view instead of their mean, and the contrastive terms are added up over both directions (student against
-            teacher's pairs, teacher against student's pairs).
+        coordinates: as :func:`project_grid`.
+        variant: ``"paper"``, or ``"published"`` for the numbers of the published code: mass is cut in raster order
+            whatever the direction, the last bin is dropped, every view has its hinge and pairs, in both directions.
 
     Returns:
-        Scalar, float32 (float64 if an input is), in float32 or better also under autocast, finite for every finite
-        input, the same bits for the same inputs. Scaling a map changes nothing (above a peak of 1e-12).
-
-    A sample without another image of its class in the batch has no T+, one without an image of another class no T-:
-    that term of the sample is left out (counts as 0 in the mean). So a one-class batch is no error.
-
-    Raises:
-        ValueError: maps differ or are not (B, C, H, W); labels, pairs or directions do not fit (their values are read
-            on a CPU only); a number is out of range; ``coordinates`` or ``variant`` is unknown.
+        Scalar, float32 (float64 if an input is), in float32 or better under autocast too, finite for every finite
+        input, the same bits each run. Scaling a map changes nothing (above a peak of 1e-12). A term without a partner in
+        the batch counts as 0, so that a batch of one class is no error; an argument that does not fit is, ``ValueError``.
     """
     check_pair(student, teacher)
-    check_choice("variant", variant, VARIANTS)
-    gamma, eta, margin = check_number("gamma", gamma), check_number("eta", eta), check_number("margin", margin)
+    gamma, eta, margin = _check_settings(gamma, eta, margin, coordinates, variant)
     published, batch, device = variant == "published", len(student), student.device
     bins = max(student.shape[1] // 2, 1) if bins is None else bins
     if published and bins == 1:
@@ -148,19 +129,18 @@ def multi_view_attention_loss(
     if directions is None:
         directions = random_directions(views, generator=generator, device=device)
     plan = plan_slices(student.shape[1:], directions, bins, coordinates, device, raster=published)
-    views = len(plan.index)
+    views = len(directions)
     if eta == 0:
         pairs = None
-    elif pairs is not None:
-        pairs = _check_pairs(pairs, [(views, 2, batch)] if published else [(batch,), (views, batch)], batch, device)
+    elif pairs is None:
+        shape = (views, 2) if published else ()
+        pairs = draw_pairs(check_labels(labels, batch).to(device), shape=shape, generator=generator)
     else:
-        labels = check_labels(labels, batch).to(device)
-        pairs = draw_pairs(labels, shape=pairs_shape(variant, views), generator=generator)
-    terms = functools.partial(
-        published_terms if published else paper_terms, pairs=pairs, gamma=gamma, eta=eta, margin=margin
-    )
+        pairs = _check_pairs(pairs, [(views, 2, batch)] if published else [(batch,), (views, batch)], batch, device)
+    terms = published_terms if published else paper_terms
+    terms = functools.partial(terms, pairs=pairs, gamma=gamma, eta=eta, margin=margin)
     with torch.no_grad():
-        target = attention_vectors(teacher.detach(), plan)[0]
+        target = plan.attention(teacher.detach())[0]
     return _MultiViewLoss.apply(student, target, plan, terms)
 
 
@@ -178,11 +158,9 @@ class MultiViewAttentionLoss(nn.Module):
         variant: str = "paper",
     ) -> None:
         super().__init__()
-        check_choice("coordinates", coordinates, COORDINATES)
-        check_choice("variant", variant, VARIANTS)
-        numbers = {"gamma": gamma, "eta": eta, "margin": margin}
-        numbers = {name: check_number(name, value) for name, value in numbers.items()}
-        self.settings = {"views": views, "bins": bins, **numbers, "coordinates": coordinates, "variant": variant}
+        gamma, eta, margin = _check_settings(gamma, eta, margin, coordinates, variant)
+        self.settings = {"views": views, "bins": bins, "gamma": gamma, "eta": eta, "margin": margin}
+        self.settings |= {"coordinates": coordinates, "variant": variant}
 
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None, **drawn) -> Tensor:
         """``drawn``: ``directions``, ``pairs`` or ``generator``."""
@@ -197,60 +175,43 @@ class _MultiViewLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, student: Tensor, target: Tensor, plan: SlicePlan, terms: Callable) -> Tensor:
-        attention, peak, total = attention_vectors(student, plan)
-        ctx.terms, ctx.bins = terms, plan.bins
-        ctx.save_for_backward(student, target, plan.index, attention, peak, total)
-        with full_precision(student):
-            return sum(terms(attention, target))
+        attention, peak, total = plan.attention(student)
+        ctx.plan, ctx.terms = plan, terms
+        ctx.save_for_backward(student, target, attention, peak, total)
+        return sum(terms(attention, target))
 
     @staticmethod
     def backward(ctx, upstream: Tensor):
-        student, target, index, attention, peak, total = ctx.saved_tensors
-        with full_precision(student):
-            if torch.is_grad_enabled():
-                loss = sum(ctx.terms(plain_attention(student, index, ctx.bins), target))
-                (gradient,) = torch.autograd.grad(loss, student, upstream, create_graph=True)
-                return gradient, None, None, None
-            slopes = _slopes(ctx.terms, attention, target)
-            gradient = attention_gradient(student, index, slopes, attention, peak, total, upstream)
-        return gradient, None, None, None
-
-
-def _slopes(terms: Callable, attention: Tensor, target: Tensor) -> Tensor:
-    """Derivative of the loss with respect to the attention vectors, term by term: of each, only this is kept."""
-    slopes, seen = torch.zeros_like(attention), attention.detach().requires_grad_()
-    with torch.enable_grad():
-        for term in terms(seen, target):
-            slopes += torch.autograd.grad(term, seen)[0]
-    return slopes
+        student, target, attention, peak, total = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            loss = sum(ctx.terms(plain_attention(student, ctx.plan.index, ctx.plan.bins), target))
+            return *torch.autograd.grad(loss, student, upstream, create_graph=True), None, None, None
+        # Derivative with respect to the attention vectors, term by term, so that only one term's temporaries are held.
+        slopes, seen = torch.zeros_like(attention), attention.detach().requires_grad_()
+        with torch.enable_grad():
+            for term in ctx.terms(seen, target):
+                slopes += torch.autograd.grad(term, seen)[0]
+        return ctx.plan.gradient(student, slopes, attention, peak, total, upstream), None, None, None
 
 
 def draw_pairs(labels: Tensor, *, shape: tuple[int, ...] = (), generator: torch.Generator | None = None) -> Pairs:
-    """Random partners inside a batch.
+    """Random partners inside a batch: ``(same, other)``, each int64 (..., B), led by ``shape``, -1 where there is none.
 
     Args:
-        labels: (B,) or (B, 1), class of every sample, else ValueError.
+        labels: (B,) or (B, 1), class of every sample. ``same`` is another sample of its class, ``other`` one of any
+            other class, each drawn uniformly, on the device of the labels.
         shape: leading shape of the result, for example (K,) to draw anew for every view.
         generator: source of randomness; torch's global CPU generator if None.
-
-    Returns:
-        ``(same, other)``, each int64 (..., B), led by ``shape``, on the device of ``labels``: uniformly drawn indices
-        of another sample of the same class, and of a sample of any other class; -1 where there is none.
     """
     labels = check_labels(labels)
     return choose_pairs(labels, *draw_scores(len(labels), shape, generator))
 
 
-def pairs_shape(variant: str, views: int) -> tuple[int, ...]:
-    """Leading shape of the pairs that a variant draws."""
-    return (views, 2) if variant == "published" else ()
-
-
 def draw_scores(batch: int, shape: tuple[int, ...], generator: torch.Generator | None) -> list[Tensor]:
     """Independent uniform numbers (..., B, B) for T+ and for T-; float64 makes ties improbable."""
-    source = generator.device if generator is not None else "cpu"
+    device = generator.device if generator is not None else "cpu"
     size = (*shape, batch, batch)
-    return [torch.rand(size, generator=generator, dtype=torch.float64, device=source) for _ in range(2)]
+    return [torch.rand(size, generator=generator, dtype=torch.float64, device=device) for _ in range(2)]
 
 
 def choose_pairs(labels: Tensor, *scores: Tensor) -> Pairs:
@@ -266,32 +227,30 @@ def choose_pairs(labels: Tensor, *scores: Tensor) -> Pairs:
 
 def check_labels(labels: Tensor | None, batch: int | None = None) -> Tensor:
     """Labels (B,); a single column (B, 1), as binary cross-entropy takes, is one."""
-    if labels is None:
-        raise ValueError("labels are None, expected (B,) classes to draw pairs from; give labels, pairs or eta=0")
     if isinstance(labels, Tensor) and labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if not isinstance(labels, Tensor) or labels.ndim != 1 or batch not in (None, len(labels)):
-        received = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
-        size = "B" if batch is None else batch
-        raise ValueError(
-            f"labels are {received}, expected a tensor ({size},), one class for each map; take .argmax(1) of one-hot labels"
-        )
+        advice = "give labels, pairs or eta=0" if labels is None else "take .argmax(1) of one-hot labels"
+        raise ValueError(f"labels are {received(labels)}, expected a tensor ({batch or 'B'},) of classes; {advice}")
     return labels
 
 
+def _check_settings(gamma: float, eta: float, margin: float, coordinates: str, variant: str) -> Iterator[float]:
+    check_choice("coordinates", coordinates, COORDINATES)
+    check_choice("variant", variant, VARIANTS)
+    return map(check_number, ("gamma", "eta", "margin"), (gamma, eta, margin))
+
+
 def _check_pairs(pairs: Pairs, shapes: list[tuple[int, ...]], batch: int, device: torch.device) -> Pairs:
-    expected = " or ".join(map(str, shapes))
+    """Pairs on the device; the values are read on a CPU only: a GPU would wait."""
+    expected = f"integers {' or '.join(map(str, shapes))} from -1 to {batch - 1}"
     if not isinstance(pairs, tuple | list) or len(pairs) != 2:
-        raise ValueError(f"pairs are a {type(pairs).__name__}, expected (same, other), two tensors of shape {expected}")
+        raise ValueError(f"pairs are {received(pairs)}, expected (same, other), each {expected}")
     for name, index in zip(("same", "other"), pairs, strict=True):
-        if not isinstance(index, Tensor) or index.is_floating_point() or index.dtype == torch.bool:
-            kind = index.dtype if isinstance(index, Tensor) else type(index).__name__
-            raise ValueError(f"pairs: {name} is {kind}, expected integer indices into the batch")
-        if tuple(index.shape) not in shapes:
-            raise ValueError(f"pairs: {name} has shape {tuple(index.shape)}, expected {expected} for this variant")
+        if not isinstance(index, Tensor) or tuple(index.shape) not in shapes:
+            raise ValueError(f"pairs: {name} is {received(index)}, expected {expected}")
+        if index.is_floating_point() or index.dtype == torch.bool:
+            raise ValueError(f"pairs: {name} is {index.dtype}, expected {expected}")
         if index.is_cpu and not bool(((index >= -1) & (index < batch)).all()):
-            found = f"{int(index.min())} to {int(index.max())}"
-            raise ValueError(
-                f"pairs: {name} holds {found}, expected indices from 0 to {batch - 1}, or -1 for no partner"
-            )
+            raise ValueError(f"pairs: {name} holds {int(index.min())} to {int(index.max())}, expected {expected}")
     return pairs[0].to(device, torch.int64), pairs[1].to(device, torch.int64)
