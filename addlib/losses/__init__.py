@@ -6,12 +6,10 @@
 * ``add``: both over the stages of a backbone, eq. 10
 * ``baselines``: FitNet hints, attention transfer, non-local features, soft targets
 
-Each loss is a pure function and a thin module that stores its settings. No gradient reaches a teacher.
-
-In your own loop: maps may have any layout and precision, the teacher's may come from ``torch.inference_mode``, and
-every loss can be logged there. ``torch.compile`` leaves the losses of ADD to Python (a graph break). Inside a gradient
-checkpoint draw first, ``draws = loss.draw(labels)``, and pass ``draws``, or leave ``generator`` out: torch sets back its
-global generator for the second computation, and no other.
+Each loss is a pure function and a thin module that stores its settings. No gradient reaches a teacher, whose maps may
+come from ``torch.inference_mode``. Maps may have any layout and precision; what does not fit raises ``ValueError``.
+Inside a gradient checkpoint pass ``draws = loss.draw(labels)``, drawn before it, or leave ``generator`` out: torch sets
+back its global generator for the second computation, and no other.
 """
 
 from addlib.losses.add import PUBLISHED_STAGE_WEIGHTS_FR, PUBLISHED_STAGE_WEIGHTS_MV, ADDLoss, ADDTerms

@@ -1,7 +1,5 @@
 """What every loss needs: checks of its arguments, precision of the arithmetic, chunks of a batch. Not public."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Container
 
@@ -14,35 +12,23 @@ CHUNK_SAMPLES = 48
 
 
 def received(value: object) -> str:
-    """What an error message says of an argument: the shape of a tensor, the type of anything else."""
-    return str(tuple(value.shape)) if isinstance(value, Tensor) else f"a {type(value).__name__}"
+    """What an error message says of an argument."""
+    return f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
-def check_map(name: str, features: Tensor, expected: str = "(B, C, H, W)", axes: Container[int] = (4,)) -> None:
-    """Raise ``ValueError`` unless ``features`` is a floating-point map (B, C, H, W), or what else is expected."""
-    if not isinstance(features, Tensor) or features.ndim not in axes or not features.numel():
-        raise ValueError(f"{name} is {received(features)}, expected one tensor {expected} without empty axes")
-    if not features.is_floating_point():
-        raise ValueError(f"{name} holds {features.dtype}, expected floating-point numbers; convert it with .float()")
+def check_maps(expected: str = "(B, C, H, W)", axes: Container[int] = (4,), **maps: Tensor) -> None:
+    """Raise ``ValueError`` unless all are non-empty floating-point maps (B, C, H, W) of one shape and device."""
+    for name, x in maps.items():
+        if not isinstance(x, Tensor) or x.ndim not in axes or not x.numel() or not x.is_floating_point():
+            raise ValueError(f"{name} is {received(x)}, expected one non-empty tensor {expected} of floating point")
+    if len({(x.shape, x.device) for x in maps.values()}) > 1:
+        found = " against ".join(f"{received(x)} on {x.device}" for x in maps.values())
+        raise ValueError(f"{' and '.join(maps)} differ: {found}; choose stages that match, or project to one shape")
 
 
-def check_alike(first: Tensor, second: Tensor, remedy: str) -> None:
-    if first.shape != second.shape:
-        raise ValueError(f"inputs differ: {received(first)} against {received(second)}; {remedy}")
-    if first.device != second.device:
-        raise ValueError(f"inputs are on {first.device} and {second.device}; move one with .to(device)")
-
-
-def check_pair(student: Tensor, teacher: Tensor) -> None:
-    """Raise ``ValueError`` unless student and teacher are floating-point maps (B, C, H, W) of one shape and device."""
-    check_map("student", student)
-    check_map("teacher", teacher)
-    check_alike(student, teacher, "choose stages that match, or project the student's map to the teacher's shape")
-
-
-def check_number(name: str, value: float) -> float:
-    if not 0 <= float(value) < float("inf"):
-        raise ValueError(f"{name} is {value!r}, expected a finite number of at least 0")
+def check_number(name: str, value: float, positive: bool = False) -> float:
+    if not 0 <= float(value) < float("inf") or (positive and not value):
+        raise ValueError(f"{name} is {value!r}, expected a finite number {'above' if positive else 'of at least'} 0")
     return float(value)
 
 
@@ -68,8 +54,8 @@ def untraced(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def run(*arguments, **options):
-        if torch.compiler.is_compiling():  # only then: disable() loads the compiler, which takes seconds
-            return torch.compiler.disable(function)(*arguments, **options)
-        return function(*arguments, **options)
+        # Only while compiling: disable() loads the compiler, which takes seconds.
+        call = torch.compiler.disable(function) if torch.compiler.is_compiling() else function
+        return call(*arguments, **options)
 
     return run

@@ -1,22 +1,16 @@
 """The distillation loss of ADD: frequency and multi-view attention over the stages of a backbone, eq. 10.
 
-Le and Woo, "ADD" (AAAI 2022). The paper writes the sum for one pair of maps,
-
-    loss = alpha * L_FR + beta * L_MV
-
-and the published code sums both terms over the four stages of a ResNet, each stage with a weight of its own. The
-classification loss is not part of it: add it in the training loop.
+Le and Woo, "ADD" (AAAI 2022). The paper writes ``alpha * L_FR + beta * L_MV`` for one pair of maps; the published code
+sums both terms over the four stages of a ResNet, each stage with a weight of its own. Add the classification loss yourself.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from addlib.losses._checks import check_number, check_pair, untraced
+from addlib.losses._checks import check_maps, check_number, untraced
 from addlib.losses.frequency import FrequencyAttentionLoss
 from addlib.losses.multiview import MultiViewAttentionLoss, Pairs, check_labels, choose_pairs, draw_scores
 from addlib.losses.slices import random_directions
@@ -25,7 +19,8 @@ from addlib.losses.slices import random_directions
 PUBLISHED_STAGE_WEIGHTS_FR = (0.0, 1.0, 2.0, 0.25)
 PUBLISHED_STAGE_WEIGHTS_MV = (0.0, 0.5, 2.5, 2.0)
 
-Draw = tuple[Tensor, Pairs | None]
+Maps = Sequence[Tensor]
+Draws = Sequence[tuple[Tensor, Pairs | None] | None]
 
 
 class ADDTerms(NamedTuple):
@@ -48,8 +43,7 @@ class ADDLoss(nn.Module):
         gamma_fr, detach_weight: as gamma and detach_weight of :func:`frequency_attention_loss`.
         views, bins, gamma_mv, eta, margin, coordinates, variant: as :func:`multi_view_attention_loss`.
 
-    Value and gradient are finite for every finite input, but the gradient of a float16 map: each term saturates for
-    itself, their weighted sum may overflow to infinity, which GradScaler sees.
+    Each term saturates for itself; the weighted sum of float16 gradients may overflow, which GradScaler sees.
     """
 
     def __init__(
@@ -79,19 +73,19 @@ class ADDLoss(nn.Module):
         self.frequency = FrequencyAttentionLoss(gamma_fr, detach_weight)
         self.multi_view = MultiViewAttentionLoss(views, bins, gamma_mv, eta, margin, coordinates, variant)
 
-    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], labels: Tensor | None, **drawn) -> Tensor:
+    def forward(self, student: Maps, teacher: Maps, labels: Tensor | None, **drawn) -> Tensor:
         """Total loss, a scalar; arguments as :meth:`terms`."""
         return self.terms(student, teacher, labels, **drawn).total
 
     @untraced
     def terms(
         self,
-        student: Sequence[Tensor],
-        teacher: Sequence[Tensor],
+        student: Maps,
+        teacher: Maps,
         labels: Tensor | None,
         *,
-        generator: torch.Generator | None = None,
-        draws: Sequence[Draw | None] | None = None,
+        generator: Generator | None = None,
+        draws: Draws | None = None,
     ) -> ADDTerms:
         """Total loss and its terms, computed once; ``ValueError`` names the stage whose maps do not fit.
 
@@ -103,16 +97,16 @@ class ADDLoss(nn.Module):
         """
         stages = len(self.stage_weights_fr)
         if len(student) != stages or len(teacher) != stages:
-            raise ValueError(f"{len(student)} student and {len(teacher)} teacher stages, expected {stages} of each")
-        frequency: dict[int, Tensor] = {}
-        multi_view: dict[int, Tensor] = {}
+            counts = f"{len(student)} student and {len(teacher)} teacher stages"
+            raise ValueError(f"{counts}, expected {stages} of each; give unused stages the weight 0")
+        frequency, multi_view = {}, {}
         for i, weights in enumerate(zip(self.stage_weights_fr, self.stage_weights_mv, strict=True)):
             try:
                 if weights[0] * self.alpha:
                     frequency[i] = self.frequency(student[i], teacher[i])
                 if weights[1] * self.beta:
                     if draws is None:
-                        check_pair(student[i], teacher[i])
+                        check_maps(student=student[i], teacher=teacher[i])
                         labels = check_labels(labels, len(student[i])) if self.multi_view.settings["eta"] else None
                         draws = self.draw(labels, generator=generator, device=student[i].device)
                     directions, pairs = draws[i]
@@ -123,17 +117,13 @@ class ADDLoss(nn.Module):
         sums, logged = [], []
         for values, weights in ((frequency, self.stage_weights_fr), (multi_view, self.stage_weights_mv)):
             sums.append(torch.stack([weights[i] * value for i, value in values.items()]).sum() if values else zero)
-            logged.append(torch.stack([values[i].detach() if i in values else zero / 0 for i in range(stages)]))
+            logged.append(torch.stack([values.get(i, zero / 0) for i in range(stages)]).detach())
         return ADDTerms(self.alpha * sums[0] + self.beta * sums[1], *sums, *logged)
 
     def draw(
-        self,
-        labels: Tensor | None,
-        *,
-        generator: torch.Generator | None = None,
-        device: str | torch.device | None = None,
-    ) -> list[Draw | None]:
-        """Directions and pairs of one step, ``(directions, pairs)`` for each stage, None where it has no multi-view term.
+        self, labels: Tensor | None, *, generator: Generator | None = None, device: torch.device | str | None = None
+    ) -> Draws:
+        """``(directions, pairs)`` of one step for each stage, None where it has no multi-view term.
 
         Drawn as one stage after the other would, and sent to ``device``, that of the labels if None, in one copy.
         """
@@ -141,13 +131,12 @@ class ADDLoss(nn.Module):
         labels = check_labels(labels) if settings["eta"] else None
         shape = (settings["views"], 2) if settings["variant"] == "published" else ()
         source = generator.device if generator is not None else torch.device("cpu")
+        device = torch.device(device or (source if labels is None else labels.device))
         viewed = [weight * self.beta > 0 for weight in self.stage_weights_mv]
-        drawn: list[Tensor] = []
+        drawn = []
         for _ in range(sum(viewed)):
             drawn.append(random_directions(settings["views"], generator=generator, device=source))
-            if labels is not None:
-                drawn += draw_scores(len(labels), shape, generator)
-        device = torch.device(device or (source if labels is None else labels.device))
+            drawn += [] if labels is None else draw_scores(len(labels), shape, generator)
         if device != source and drawn:
             flat = torch.cat([tensor.flatten() for tensor in drawn])
             flat = (flat.pin_memory() if device.type == "cuda" else flat).to(device, non_blocking=True)
@@ -158,6 +147,3 @@ class ADDLoss(nn.Module):
             return [(next(sent), None) if wanted else None for wanted in viewed]
         labels = labels.to(device)
         return [(next(sent), choose_pairs(labels, next(sent), next(sent))) if wanted else None for wanted in viewed]
-
-    def extra_repr(self) -> str:
-        return f"{self.stage_weights_fr}, {self.stage_weights_mv}, alpha={self.alpha:g}, beta={self.beta:g}"

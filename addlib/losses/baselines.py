@@ -2,10 +2,8 @@
 
 Those of section C of the supplement of Le and Woo, "ADD" (AAAI 2022), and Hinton's. Where papers leave something open,
 they follow the published code of ADD. Each returns a scalar, float32 (float64 if an input is), in float32 or better under
-autocast too, and raises ``ValueError`` for inputs that do not fit; no gradient reaches the teacher.
+autocast too.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 
@@ -15,20 +13,18 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
-from addlib.losses._checks import check_alike, check_choice, check_map, check_pair, working_dtype
+from addlib.losses._checks import check_choice, check_maps, check_number, working_dtype
 from addlib.losses.slices import SMALLEST_PEAK
 
 
 def hint_loss(student: Tensor, teacher: Tensor, *, variant: str = "paper") -> Tensor:
-    """Distance between the embeddings, mean over the batch: FitNets, Romero et al. (ICLR 2015), eq. 3.
+    """Distance between embeddings (B, D), or any (B, ...), mean over the batch: FitNets, Romero et al. (ICLR 2015), eq. 3.
 
-    Args:
-        student, teacher: embeddings (B, D), or any (B, ...) of one shape. :class:`HintLoss` bridges widths.
-        variant: ``"paper"``: half the squared Euclidean distance. ``"published"``: what the published code of ADD calls
-            FitNet, 2 - 2 cos of the angle between the embeddings, as the squared distance of the normalised ones.
+    ``variant="paper"`` is half the squared Euclidean distance; ``"published"`` what the published code of ADD calls
+    FitNet, 2 - 2 cos of the angle between the embeddings, as the squared distance of the normalised ones.
     """
     check_choice("variant", variant, ("paper", "published"))
-    first, second = _rows(student, teacher, "(B, D)", "use HintLoss(student_width, teacher_width)")
+    first, second = _rows(student, teacher)
     if variant == "published":
         return (_unit_rows(first) - _unit_rows(second)).square().sum(1).mean()
     return (first - second).clamp(-(2.0**50), 2.0**50).square().sum(1).mean() / 2
@@ -57,7 +53,7 @@ class HintLoss(nn.Module):
 
 def attention_map(features: Tensor) -> Tensor:
     """Spatial attention (B, H, W) of maps (B, C, H, W): squares summed over channels, of Euclidean length 1 (or 0)."""
-    check_map("features", features)
+    check_maps(features=features)
     values = features.to(working_dtype(features))
     peak = values.detach().abs().amax((1, 2, 3), keepdim=True).clamp_min(SMALLEST_PEAK)
     summed = (values / peak).square().sum(1)
@@ -70,10 +66,9 @@ def attention_transfer_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Zagoruyko and Komodakis, "Paying More Attention to Attention" (ICLR 2017), which has the Euclidean norm instead of
     the mean of squares; this is the form of the published code of ADD. The maps (B, C, H, W) may differ in C.
     """
-    first, second = attention_map(student), attention_map(teacher.detach())
-    check_alike(first, second, "(B, H, W) must agree: choose the stages that match, or resize one map")
-    dtype = working_dtype(student, teacher)
-    return (first.to(dtype) - second.to(dtype)).square().mean()
+    first, second = attention_map(student), attention_map(teacher).detach()
+    check_maps("(B, H, W)", (3,), student=first, teacher=second)
+    return (first - second).square().mean()
 
 
 class AttentionTransferLoss(nn.Module):
@@ -95,10 +90,7 @@ class NonLocalBlock(nn.Module):
 
     def __init__(self, channels: int, reduction: int = 8) -> None:
         super().__init__()
-        if channels < 1 or reduction < 1:
-            raise ValueError(f"channels={channels} and reduction={reduction}, expected at least 1 each")
         inner = max(channels // reduction, 1)
-        self.channels = channels
         self.theta = spectral_norm(nn.Conv2d(channels, inner, 1, bias=False))
         self.phi = spectral_norm(nn.Conv2d(channels, inner, 1, bias=False))
         self.g = spectral_norm(nn.Conv2d(channels, inner, 1, bias=False))
@@ -106,9 +98,6 @@ class NonLocalBlock(nn.Module):
         self.gate = nn.Parameter(torch.zeros(()))
 
     def forward(self, features: Tensor) -> Tensor:
-        check_map("features", features)
-        if features.shape[1] != self.channels:
-            raise ValueError(f"features have {features.shape[1]} channels, expected {self.channels}; a block a stage")
         theta, phi, g = (layer(features).flatten(2) for layer in (self.theta, self.phi, self.g))
         attention = torch.bmm(theta.transpose(1, 2), phi).softmax(2)
         gathered = torch.bmm(g, attention.transpose(1, 2))
@@ -121,7 +110,7 @@ def non_local_loss(student: Tensor, teacher: Tensor, block: nn.Module) -> Tensor
     ``block`` is shared by both and trained with the student, through the student's side only; its parameters have the
     precision of the arithmetic. With a closed gate the loss is the mean squared difference of the maps.
     """
-    check_pair(student, teacher)
+    check_maps(student=student, teacher=teacher)
     dtype = next((parameter.dtype for parameter in block.parameters()), torch.float32)
     # Cached, so that the power iteration of the spectral norm runs once and both sides see the same weights.
     with torch.autocast(student.device.type, enabled=False), parametrize.cached():
@@ -132,22 +121,15 @@ def non_local_loss(student: Tensor, teacher: Tensor, block: nn.Module) -> Tensor
 
 
 class NonLocalLoss(nn.Module):
-    """:func:`non_local_loss` summed over stages, with a block for each; ``channels`` are those of every stage.
-
-    Give the module's parameters to the student's optimiser.
-    """
+    """:func:`non_local_loss` summed over stages, with a block, trained with the student, for the channels of each."""
 
     def __init__(self, channels: Sequence[int], reduction: int = 8) -> None:
         super().__init__()
-        if not len(channels):
-            raise ValueError("channels are empty, expected the number of channels of every stage")
         self.blocks = nn.ModuleList(NonLocalBlock(count, reduction) for count in channels)
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-        stages = len(self.blocks)
-        if len(student) != stages or len(teacher) != stages:
-            raise ValueError(f"{len(student)} student and {len(teacher)} teacher stages, expected {stages} of each")
-        return torch.stack([non_local_loss(*each) for each in zip(student, teacher, self.blocks, strict=True)]).sum()
+        stages = zip(student, teacher, self.blocks, strict=True)
+        return torch.stack([non_local_loss(*stage) for stage in stages]).sum()
 
 
 def soft_target_loss(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
@@ -156,8 +138,8 @@ def soft_target_loss(student: Tensor, teacher: Tensor, *, temperature: float = 4
     Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (2015), eq. 1-2, but for a constant. T^2
     keeps the size of the gradient when the temperature T changes.
     """
-    _check_temperature(temperature)
-    first, second = _rows(student, teacher, "(B, classes)", "give both networks the same classes")
+    check_number("temperature", temperature, positive=True)
+    first, second = _rows(student, teacher)
     answer, target = (first / temperature).log_softmax(1), (second / temperature).softmax(1)
     return temperature**2 * functional.kl_div(answer, target, reduction="batchmean")
 
@@ -167,23 +149,15 @@ class SoftTargetLoss(nn.Module):
 
     def __init__(self, temperature: float = 4.0) -> None:
         super().__init__()
-        _check_temperature(temperature)
-        self.temperature = temperature
+        self.temperature = check_number("temperature", temperature, positive=True)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         return soft_target_loss(student, teacher, temperature=self.temperature)
 
 
-def _check_temperature(temperature: float) -> None:
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"temperature is {temperature!r}, expected more than 0")
-
-
-def _rows(student: Tensor, teacher: Tensor, expected: str, remedy: str) -> tuple[Tensor, Tensor]:
+def _rows(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Both checked, (B, N), in working precision, the teacher's without gradient."""
-    check_map("student", student, expected, range(2, 9))
-    check_map("teacher", teacher, expected, range(2, 9))
-    check_alike(student, teacher, remedy)
+    check_maps("(B, N)", range(2, 9), student=student, teacher=teacher)
     dtype = working_dtype(student, teacher)
     return student.to(dtype).flatten(1), teacher.detach().to(dtype).flatten(1)
 

@@ -10,20 +10,18 @@ Equations 1-3 of Le and Woo, "ADD" (AAAI 2022). With the discrete Fourier transf
 :func:`plain_frequency_loss` is these lines. What the paper leaves open is as in the published code: the transform is
 divided by HW (``norm="forward"``), without which exp() overflows at once, and the weight passes no gradient on.
 
-The rest computes the same faster, in chunks of the batch. The difference is real, so half of its frequencies are enough.
-The gradient is F^-1(w F difference) times 2 / (HW): the difference, convolved with the kernel whose transform is w.
-Small maps need no transform: the energies are the transform of the circular autocorrelation, a sum over the HW x HW Gram
-matrix of the difference, and the convolution is a product with an HW x HW circulant matrix.
+The rest computes the same faster, in chunks of the batch and with half of the frequencies: the difference is real. The
+gradient is F^-1(w F difference) times 2 / (HW), a convolution. Small maps need no transform: their energies are the
+transform of the circular autocorrelation, a sum over the HW x HW Gram matrix of the difference, and the convolution is a
+product with an HW x HW circulant matrix.
 """
-
-from __future__ import annotations
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from addlib.losses._checks import check_number, check_pair, chunks, untraced, working_dtype
+from addlib.losses._checks import check_maps, check_number, chunks, untraced, working_dtype
 
 MAX_DIFFERENCE = 2.0**50
 MAX_EXPONENT = 40.0
@@ -49,7 +47,7 @@ def frequency_weight(energy: Tensor, gamma: float, channels: int) -> Tensor:
 
 
 class FrequencyAttention(NamedTuple):
-    """What the frequency loss sees, for plots: both tensors are (B, H, W), zero frequency at index (0, 0)."""
+    """What the frequency loss sees, for plots: (B, H, W), zero frequency at index (0, 0)."""
 
     weight: Tensor
     energy: Tensor
@@ -58,11 +56,8 @@ class FrequencyAttention(NamedTuple):
 @untraced
 @torch.no_grad()
 def frequency_attention(student: Tensor, teacher: Tensor, *, gamma: float = 1.0) -> FrequencyAttention:
-    """Weights w(u, v) and energies e(u, v), (B, H, W), float64, of maps (B, C, H, W); eq. 2 and 3.
-
-    ``(weight * energy).sum((1, 2)).mean()`` is the loss.
-    """
-    check_pair(student, teacher)
+    """Weights w(u, v) and energies e(u, v), float64, of maps (B, C, H, W); the loss sums their products."""
+    check_maps(student=student, teacher=teacher)
     energy = _energies(student, teacher)
     return FrequencyAttention(frequency_weight(energy, check_number("gamma", gamma), student.shape[1]), energy)
 
@@ -76,17 +71,16 @@ def frequency_attention_loss(
     With ``gamma=0`` it is the squared Euclidean distance of the maps divided by HW (Parseval).
 
     Args:
-        student, teacher: maps (B, C, H, W), floating point, of one shape, else ``ValueError``.
+        student, teacher: maps (B, C, H, W), floating point, of one shape.
         gamma: gamma_FR, at least 0; 1 in the paper, 1e-3 for EfficientNet-B0.
         detach_weight: False lets the gradient through the weight as well, which the paper does not say to leave out:
             same value, gradient larger at every frequency by the factor 1 + gamma / C * e.
 
     Returns:
         Scalar, float32 (float64 if an input is), in float32 or better under autocast and TF32 too. Finite for every
-        finite input: differences stop at 2^50, the exponent at 40 (a weight of 2.4e17, which no training survives),
-        and a value or a half-precision gradient outside its range saturates.
+        finite input: differences stop at 2^50, the exponent at 40, and a value or gradient outside its range saturates.
     """
-    check_pair(student, teacher)
+    check_maps(student=student, teacher=teacher)
     teacher = teacher.detach()
     if teacher.is_inference() and torch.is_grad_enabled():
         teacher = teacher.clone()  # what inference mode made cannot be saved for a gradient

@@ -15,15 +15,13 @@ it does not transport it; the true distance is :func:`addlib.losses.sliced_wasse
 views; its gamma, eta and margin go with the mean, which the published code takes.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
-from addlib.losses._checks import check_choice, check_number, check_pair, received, untraced
+from addlib.losses._checks import check_choice, check_maps, check_number, received, untraced
 from addlib.losses.slices import COORDINATES, SlicePlan, plain_attention, plan_slices, random_directions
 
 VARIANTS = ("paper", "published")
@@ -31,10 +29,8 @@ VARIANTS = ("paper", "published")
 Pairs = tuple[Tensor, Tensor]
 
 
-def paper_terms(
-    student: Tensor, teacher: Tensor, pairs: Pairs | None, gamma: float, eta: float, margin: float
-) -> Iterator[Tensor]:
-    """The three terms of eq. 9 of attention vectors (B, K, bins), means over the batch."""
+def paper_terms(student: Tensor, teacher: Tensor, pairs: Pairs | None, gamma: float, eta: float, margin: float):
+    """Yields the three terms of eq. 9 of attention vectors (B, K, bins), means over the batch."""
     yield gamma * _apart(student, teacher).mean()
     if pairs is not None:
         same, valid = _pick(teacher, pairs[0])
@@ -44,10 +40,8 @@ def paper_terms(
         yield eta * (hinge * valid.any(1)).mean()
 
 
-def published_terms(
-    student: Tensor, teacher: Tensor, pairs: Pairs | None, gamma: float, eta: float, margin: float
-) -> Iterator[Tensor]:
-    """Eq. 9 as the published code has it: no last bin; a pair and a hinge for every view, in both directions."""
+def published_terms(student: Tensor, teacher: Tensor, pairs: Pairs | None, gamma: float, eta: float, margin: float):
+    """Yields eq. 9 as the published code has it: no last bin; a pair and a hinge for every view, in both directions."""
     student, teacher = student[..., :-1], teacher[..., :-1]
     yield gamma * _apart(student, teacher).mean()
     ways = [] if pairs is None else [(student, teacher), (teacher, student)]
@@ -75,8 +69,7 @@ def _pick(vectors: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     valid, index = (index >= 0).t(), index.clamp(min=0)
     if not vectors.requires_grad:
         return vectors[index.t(), torch.arange(views, device=index.device)], valid
-    # As a product with a matrix of ones and zeros, because the gradient of indexing adds up in no fixed order. In
-    # float64, where the product is exact under every precision setting.
+    # A product with ones and zeros, because the gradient of indexing adds up in no fixed order; exact in float64.
     chosen = (index[..., None] == torch.arange(batch, device=index.device)).double()
     return torch.bmm(chosen, vectors.transpose(0, 1).double()).transpose(0, 1).to(vectors.dtype), valid
 
@@ -103,13 +96,12 @@ def multi_view_attention_loss(
     Args:
         student, teacher: maps (B, C, H, W), floating point, of one shape.
         labels: (B,) or (B, 1), class of every image; None if ``eta`` is 0 or ``pairs`` are given.
-        views: number K of random directions, unless ``directions`` are given.
-        bins: number g of bins of a view; C // 2 if None, as in the paper.
+        views, bins: numbers K of random directions and g of bins of a view, C // 2 if None, as in the paper.
         gamma, eta, margin: gamma_MV, eta_MV and Delta, all at least 0.
         directions: (K, 3), unit rows, order (c, y, x) = dims 1, 2, 3 of the maps; drawn uniformly if None.
-        pairs: ``(same, other)``, indices of T+ and T- in the batch, each (B,), or (K, B) with a pair for each view;
-            -1 for no partner. Drawn by :func:`draw_pairs` if None. For ``variant="published"`` (K, 2, B), first the
-            teacher's map for each student's, then the student's map for each teacher's.
+        pairs: ``(same, other)``, indices of T+ and T- in the batch, -1 for none, each (B,), or (K, B) with a pair for
+            each view; drawn by :func:`draw_pairs` if None. For ``variant="published"`` (K, 2, B), first the teacher's
+            map for each student's, then the student's map for each teacher's.
         generator: source of directions and pairs, in this order; torch's global CPU generator if None.
         coordinates: as :func:`project_grid`.
         variant: ``"paper"``, or ``"published"`` for the numbers of the published code: mass is cut in raster order
@@ -118,9 +110,9 @@ def multi_view_attention_loss(
     Returns:
         Scalar, float32 (float64 if an input is), in float32 or better under autocast too, finite for every finite
         input, the same bits each run. Scaling a map changes nothing (above a peak of 1e-12). A term without a partner in
-        the batch counts as 0, so that a batch of one class is no error; an argument that does not fit is, ``ValueError``.
+        the batch counts as 0: a batch of one class is no error.
     """
-    check_pair(student, teacher)
+    check_maps(student=student, teacher=teacher)
     gamma, eta, margin = _check_settings(gamma, eta, margin, coordinates, variant)
     published, batch, device = variant == "published", len(student), student.device
     bins = max(student.shape[1] // 2, 1) if bins is None else bins
@@ -137,11 +129,11 @@ def multi_view_attention_loss(
         pairs = draw_pairs(check_labels(labels, batch).to(device), shape=shape, generator=generator)
     else:
         pairs = _check_pairs(pairs, [(views, 2, batch)] if published else [(batch,), (views, batch)], batch, device)
-    terms = published_terms if published else paper_terms
-    terms = functools.partial(terms, pairs=pairs, gamma=gamma, eta=eta, margin=margin)
     with torch.no_grad():
-        target = plan.attention(teacher.detach())[0]
-    return _MultiViewLoss.apply(student, target, plan, terms)
+        target = plan.attention(teacher)[0]
+    terms = published_terms if published else paper_terms
+    terms = functools.partial(terms, teacher=target, pairs=pairs, gamma=gamma, eta=eta, margin=margin)
+    return _MultiViewLoss.apply(student, plan, terms)
 
 
 class MultiViewAttentionLoss(nn.Module):
@@ -166,41 +158,37 @@ class MultiViewAttentionLoss(nn.Module):
         """``drawn``: ``directions``, ``pairs`` or ``generator``."""
         return multi_view_attention_loss(student, teacher, labels, **drawn, **self.settings)
 
-    def extra_repr(self) -> str:
-        return ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
-
 
 class _MultiViewLoss(torch.autograd.Function):
     """The loss with its gradient by hand, and in the plain form where that gradient is to be differentiated."""
 
     @staticmethod
-    def forward(ctx, student: Tensor, target: Tensor, plan: SlicePlan, terms: Callable) -> Tensor:
+    def forward(ctx, student: Tensor, plan: SlicePlan, terms: Callable) -> Tensor:
         attention, peak, total = plan.attention(student)
         ctx.plan, ctx.terms = plan, terms
-        ctx.save_for_backward(student, target, attention, peak, total)
-        return sum(terms(attention, target))
+        ctx.save_for_backward(student, attention, peak, total)
+        return sum(terms(attention))
 
     @staticmethod
     def backward(ctx, upstream: Tensor):
-        student, target, attention, peak, total = ctx.saved_tensors
+        student, attention, peak, total = ctx.saved_tensors
         if torch.is_grad_enabled():
-            loss = sum(ctx.terms(plain_attention(student, ctx.plan.index, ctx.plan.bins), target))
-            return *torch.autograd.grad(loss, student, upstream, create_graph=True), None, None, None
+            loss = sum(ctx.terms(plain_attention(student, ctx.plan.index, ctx.plan.bins)))
+            return *torch.autograd.grad(loss, student, upstream, create_graph=True), None, None
         # Derivative with respect to the attention vectors, term by term, so that only one term's temporaries are held.
         slopes, seen = torch.zeros_like(attention), attention.detach().requires_grad_()
         with torch.enable_grad():
-            for term in ctx.terms(seen, target):
+            for term in ctx.terms(seen):
                 slopes += torch.autograd.grad(term, seen)[0]
-        return ctx.plan.gradient(student, slopes, attention, peak, total, upstream), None, None, None
+        return ctx.plan.gradient(student, slopes, attention, peak, total, upstream), None, None
 
 
 def draw_pairs(labels: Tensor, *, shape: tuple[int, ...] = (), generator: torch.Generator | None = None) -> Pairs:
-    """Random partners inside a batch: ``(same, other)``, each int64 (..., B), led by ``shape``, -1 where there is none.
+    """Random partners ``(same, other)`` inside a batch: indices (*shape, B), -1 where there is none.
 
     Args:
-        labels: (B,) or (B, 1), class of every sample. ``same`` is another sample of its class, ``other`` one of any
-            other class, each drawn uniformly, on the device of the labels.
-        shape: leading shape of the result, for example (K,) to draw anew for every view.
+        labels: (B,) or (B, 1), class of every sample. ``same`` is drawn uniformly from the other samples of its class,
+            ``other`` from those of other classes.
         generator: source of randomness; torch's global CPU generator if None.
     """
     labels = check_labels(labels)
@@ -243,14 +231,10 @@ def _check_settings(gamma: float, eta: float, margin: float, coordinates: str, v
 
 def _check_pairs(pairs: Pairs, shapes: list[tuple[int, ...]], batch: int, device: torch.device) -> Pairs:
     """Pairs on the device; the values are read on a CPU only: a GPU would wait."""
-    expected = f"integers {' or '.join(map(str, shapes))} from -1 to {batch - 1}"
-    if not isinstance(pairs, tuple | list) or len(pairs) != 2:
-        raise ValueError(f"pairs are {received(pairs)}, expected (same, other), each {expected}")
-    for name, index in zip(("same", "other"), pairs, strict=True):
-        if not isinstance(index, Tensor) or tuple(index.shape) not in shapes:
+    same, other = pairs
+    for name, index in (("same", same), ("other", other)):
+        fits = isinstance(index, Tensor) and tuple(index.shape) in shapes and index.dtype in (torch.int32, torch.int64)
+        if not fits or (index.is_cpu and not -1 <= int(index.min()) <= int(index.max()) < batch):
+            expected = f"integers {' or '.join(map(str, shapes))} from -1 to {batch - 1}"
             raise ValueError(f"pairs: {name} is {received(index)}, expected {expected}")
-        if index.is_floating_point() or index.dtype == torch.bool:
-            raise ValueError(f"pairs: {name} is {index.dtype}, expected {expected}")
-        if index.is_cpu and not bool(((index >= -1) & (index < batch)).all()):
-            raise ValueError(f"pairs: {name} holds {int(index.min())} to {int(index.max())}, expected {expected}")
-    return pairs[0].to(device, torch.int64), pairs[1].to(device, torch.int64)
+    return same.to(device, torch.int64), other.to(device, torch.int64)

@@ -11,8 +11,6 @@ transposed batch (N, B). Its gradient is a gather-sum too, of K rows for an elem
 same bits each run.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from addlib.losses._checks import check_alike, check_choice, check_map, chunks, received, untraced, working_dtype
+from addlib.losses._checks import check_choice, check_maps, chunks, received, untraced, working_dtype
 
 COORDINATES = ("index", "unit")
 
@@ -53,7 +51,7 @@ def plain_attention(features: Tensor, index: Tensor, bins: int) -> Tensor:
 def random_directions(
     views: int, *, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Directions drawn uniformly from the unit sphere of R^3: (views, 3), float64, order (c, y, x), on ``device``.
+    """Directions drawn uniformly from the unit sphere of R^3: (views, 3), float64, order (c, y, x).
 
     Drawn where ``generator`` is (torch's global CPU generator if None): a seed gives the same views on every device.
     """
@@ -86,8 +84,7 @@ def project_grid(shape: Sequence[int], directions: Tensor, *, coordinates: str =
 def bin_indices(projections: Tensor, bins: int) -> Tensor:
     """Number, from 0 to ``bins`` - 1, of the equal-width bin of each projected point (K, ...) in its row's range, int64.
 
-    A point on an edge (within 1e-9 of a bin width) belongs to the upper bin, the largest value to the last bin; a row
-    without extent is all bin 0.
+    A point on an edge belongs to the upper bin, the largest value to the last bin; a row without extent is all bin 0.
     """
     return _bins(projections.double().flatten(1), bins).to(torch.int64).view_as(projections)
 
@@ -105,15 +102,14 @@ def sliced_attention(features: Tensor, directions: Tensor, bins: int, *, coordin
         bins: number of bins g. The paper takes half the number of channels.
 
     Returns:
-        (B, K, bins), float32 (float64 if ``features`` is), differentiable twice and more. Every view of a map sums to
-        1; of a map whose largest modulus is below 1e-12 to less, of zeros to 0. Scaling a map changes nothing. Finite
-        for every finite input, as is the gradient of a map in float32 or better.
+        (B, K, bins), float32 (float64 if ``features`` is). Every view of a map sums to 1; of a map whose largest modulus
+        is below 1e-12 to less, of zeros to 0. Scaling a map changes nothing.
     """
-    check_map("features", features)
+    check_maps(features=features)
     plan = plan_slices(features.shape[1:], directions, bins, coordinates, features.device)
     if features.requires_grad and torch.is_grad_enabled():
         return plain_attention(features, plan.index, bins)
-    return plan.attention(features.detach())[0]
+    return plan.attention(features)[0]
 
 
 @untraced
@@ -126,22 +122,16 @@ def sliced_wasserstein(
     coordinates: str = "index",
     reduction: str = "mean",
 ) -> Tensor:
-    """Sliced p-Wasserstein distance between the masses A^2 / ||A||^2 of two batches of maps, eq. 5 and 7, not binned.
+    """Sliced p-Wasserstein distance between the masses A^2 / ||A||^2 of maps (B, C, H, W), eq. 5 and 7, not binned.
 
     The integral over directions is a mean over the given ones. For study, not for training: it sorts every view.
 
     Args:
-        first, second: maps (B, C, H, W), floating point, of one shape.
         directions, coordinates: as :func:`project_grid`.
         p: order, 1 or 2. The cost is the distance between projected points to the power p.
         reduction: ``"mean"`` gives (mean over views of W_p^p)^(1/p), (B,); ``"none"`` W_p^p of every view, (B, K).
-
-    Returns:
-        float64, differentiable with respect to both maps (for p = 2 not where the distance is 0).
     """
-    check_map("first", first)
-    check_map("second", second)
-    check_alike(first, second, "distances need one common grid")
+    check_maps(first=first, second=second)
     check_choice("reduction", reduction, ("mean", "none"))
     if p not in (1, 2):
         raise ValueError(f"p is {p!r}, expected 1 or 2")
@@ -156,12 +146,7 @@ def sliced_wasserstein(
 
 
 def wasserstein_1d(positions: Tensor, first: Tensor, second: Tensor, *, p: int = 1) -> Tensor:
-    """W_p^p, (B,), between distributions on common sorted positions, eq. 5, of order ``p`` at least 1.
-
-    Args:
-        positions: (N,), ascending.
-        first, second: masses (B, N) of equal sums; the result is differentiable with respect to them.
-    """
+    """W_p^p, (B,), between masses (B, N) of equal sums on common ascending positions (N,), eq. 5, of order p >= 1."""
     if p == 1:
         return ((first - second).cumsum(1)[:, :-1].abs() * positions.diff()).sum(1)
     # The quantile functions are steps. Between neighbouring levels of the merged cumulative functions both are
@@ -194,7 +179,7 @@ class SlicePlan(NamedTuple):
             attention[part] = functional.embedding_bag(self.order, mass, self.offsets, mode="sum").t()
         attention = attention.view(batch, -1, self.bins)
         total = attention[:, 0].sum(1, dtype=torch.float64).to(dtype)
-        # Every map whose peak is not below the smallest has a mass of at least 1 in units of its peak.
+        # A map whose peak is not below the smallest has a mass of at least 1 in units of its peak.
         attention /= total.clamp(min=1)[:, None, None]
         return attention, peak, total
 
@@ -232,9 +217,8 @@ def plan_slices(
 ) -> SlicePlan:
     """Bins of a grid (C, H, W) seen from directions (K, 3), and its elements in the order of their bins.
 
-    ``raster``: as in the published code. It sorts the projections to find how many of them lie below each edge, and
-    then cuts the mass in its raster (c, y, x) order at these counts, the element at the cut included: the direction
-    decides how much goes into a bin, but not which elements.
+    ``raster``: as in the published code, which cuts the mass in its raster (c, y, x) order where the sorted projections
+    cross the edges, the element at the cut included: the direction decides how many elements a bin has, but not which.
     """
     projections = project_grid(shape, _check_directions(directions).to(device), coordinates=coordinates)
     index = _bins(projections.flatten(1), bins)
@@ -272,11 +256,7 @@ def _sort(index: Tensor, bins: int) -> tuple[Tensor, Tensor]:
 
 def _check_directions(directions: Tensor) -> Tensor:
     """Directions without gradient, if they are unit rows (K, 3). Lengths are read on a CPU only: a GPU would wait."""
-    if not isinstance(directions, Tensor) or directions.ndim != 2 or directions.shape[1] != 3 or not len(directions):
-        raise ValueError(f"directions are {received(directions)}, expected (K, 3); random_directions(K) draws them")
-    directions = directions.detach()
-    lengths = directions.double().norm(dim=1)
-    if not directions.is_floating_point() or (directions.is_cpu and not bool(((lengths - 1).abs() <= 1e-3).all())):
-        found = f"{directions.dtype} of lengths from {float(lengths.min()):.4g} to {float(lengths.max()):.4g}"
-        raise ValueError(f"directions are {found}, expected unit rows; divide by directions.norm(dim=1, keepdim=True)")
-    return directions
+    fits = isinstance(directions, Tensor) and directions.is_floating_point() and directions.shape[1:] == (3,)
+    if not fits or (directions.is_cpu and not ((directions.double().norm(dim=1) - 1).abs() <= 1e-3).all()):
+        raise ValueError(f"directions are {received(directions)}, expected unit rows (K, 3); use random_directions(K)")
+    return directions.detach()
