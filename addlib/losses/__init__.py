@@ -6,14 +6,12 @@
 * ``add``: both over the stages of a backbone, eq. 10
 * ``baselines``: FitNet hints, attention transfer, non-local features, soft targets
 
-Each loss is a pure function and a thin module that stores its settings. No gradient reaches a teacher, whose maps may
-come from ``torch.inference_mode``. Maps may have any layout and precision; what does not fit raises ``ValueError``.
-Inside a gradient checkpoint pass ``draws = loss.draw(labels)``, drawn before it, or leave ``generator`` out: torch sets
-back its global generator for the second computation, and no other.
+Each is a pure function and a thin module. Maps may have any layout and precision; what does not fit raises ``ValueError``.
+No gradient reaches the teacher. In a gradient checkpoint draw first, ``draws = loss.draw(labels)``, or pass no generator.
 """
 
-from addlib.losses.add import PUBLISHED_STAGE_WEIGHTS_FR, PUBLISHED_STAGE_WEIGHTS_MV, ADDLoss, ADDTerms
-from addlib.losses.baselines import (
+from .add import PUBLISHED_STAGE_WEIGHTS_FR, PUBLISHED_STAGE_WEIGHTS_MV, ADDLoss, ADDTerms
+from .baselines import (
     AttentionTransferLoss,
     HintLoss,
     NonLocalBlock,
@@ -25,14 +23,14 @@ from addlib.losses.baselines import (
     non_local_loss,
     soft_target_loss,
 )
-from addlib.losses.frequency import (
+from .frequency import (
     FrequencyAttention,
     FrequencyAttentionLoss,
     frequency_attention,
     frequency_attention_loss,
 )
-from addlib.losses.multiview import MultiViewAttentionLoss, draw_pairs, multi_view_attention_loss
-from addlib.losses.slices import (
+from .multiview import MultiViewAttentionLoss, draw_pairs, multi_view_attention_loss
+from .slices import (
     bin_indices,
     project_grid,
     random_directions,

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from addlib.losses._checks import check_maps, check_number, untraced
-from addlib.losses.frequency import FrequencyAttentionLoss
-from addlib.losses.multiview import MultiViewAttentionLoss, Pairs, check_labels, choose_pairs, draw_scores
-from addlib.losses.slices import random_directions
+from ._checks import check_maps, check_number, untraced
+from .frequency import FrequencyAttentionLoss
+from .multiview import MultiViewAttentionLoss, Pairs, check_labels, choose_pairs, draw_scores
+from .slices import random_directions
 
 # Weights of the stages of ResNet-50, shallow to deep, in the published code.
 PUBLISHED_STAGE_WEIGHTS_FR = (0.0, 1.0, 2.0, 0.25)
@@ -38,12 +38,9 @@ class ADDLoss(nn.Module):
 
     Args:
         stage_weights_fr, stage_weights_mv: weights of L_FR and L_MV, one for each stage, shallow to deep.
-        alpha, beta: weights of L_FR and L_MV; 1, and 16 to 23 tuned on each data set, in the paper. Plain attributes:
-            ``alpha`` 0 switches the frequency term off, as the published code does in its first epochs.
-        gamma_fr, detach_weight: as gamma and detach_weight of :func:`frequency_attention_loss`.
+        alpha, beta: weights of L_FR and L_MV; 1, and 16 to 23 tuned on each data set, in the paper.
+        gamma_fr, detach_weight: as :func:`frequency_attention_loss`.
         views, bins, gamma_mv, eta, margin, coordinates, variant: as :func:`multi_view_attention_loss`.
-
-    Each term saturates for itself; the weighted sum of float16 gradients may overflow, which GradScaler sees.
     """
 
     def __init__(
@@ -62,7 +59,7 @@ class ADDLoss(nn.Module):
         margin: float = 0.012,
         coordinates: str = "index",
         variant: str = "paper",
-    ) -> None:
+    ):
         super().__init__()
         counts = len(stage_weights_fr), len(stage_weights_mv)
         if counts[0] != counts[1] or not counts[0]:
@@ -87,7 +84,7 @@ class ADDLoss(nn.Module):
         generator: Generator | None = None,
         draws: Draws | None = None,
     ) -> ADDTerms:
-        """Total loss and its terms, computed once; ``ValueError`` names the stage whose maps do not fit.
+        """Total loss and its terms, computed once.
 
         Args:
             student, teacher: a map (B, C, H, W) for each stage, shallow to deep.
@@ -123,10 +120,7 @@ class ADDLoss(nn.Module):
     def draw(
         self, labels: Tensor | None, *, generator: Generator | None = None, device: torch.device | str | None = None
     ) -> Draws:
-        """``(directions, pairs)`` of one step for each stage, None where it has no multi-view term.
-
-        Drawn as one stage after the other would, and sent to ``device``, that of the labels if None, in one copy.
-        """
+        """``(directions, pairs)`` for each stage with a multi-view term, sent to ``device`` (the labels') in one copy."""
         settings = self.multi_view.settings
         labels = check_labels(labels) if settings["eta"] else None
         shape = (settings["views"], 2) if settings["variant"] == "published" else ()

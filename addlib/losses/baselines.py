@@ -1,8 +1,7 @@
-"""Distillation baselines: FitNet hints, attention transfer (AT), non-local features (NL) and soft targets (KD).
+"""Baselines of ADD (AAAI 2022, supplement C): FitNet hints, attention transfer, non-local features; and soft targets.
 
-Those of section C of the supplement of Le and Woo, "ADD" (AAAI 2022), and Hinton's. Where papers leave something open,
-they follow the published code of ADD. Each returns a scalar, float32 (float64 if an input is), in float32 or better under
-autocast too.
+Where papers leave something open, they follow the published code of ADD. Each returns a scalar, float32 (float64 if an
+input is), in float32 or better under autocast too.
 """
 
 from collections.abc import Sequence
@@ -13,15 +12,14 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
-from addlib.losses._checks import check_choice, check_maps, check_number, working_dtype
-from addlib.losses.slices import SMALLEST_PEAK
+from ._checks import check_choice, check_maps, check_number, working_dtype
+from .slices import SMALLEST_PEAK
 
 
 def hint_loss(student: Tensor, teacher: Tensor, *, variant: str = "paper") -> Tensor:
-    """Distance between embeddings (B, D), or any (B, ...), mean over the batch: FitNets, Romero et al. (ICLR 2015), eq. 3.
+    """Half the squared distance of embeddings (B, D), mean over the batch: FitNets, Romero et al. (ICLR 2015), eq. 3.
 
-    ``variant="paper"`` is half the squared Euclidean distance; ``"published"`` what the published code of ADD calls
-    FitNet, 2 - 2 cos of the angle between the embeddings, as the squared distance of the normalised ones.
+    ``variant="published"`` is what the published code of ADD calls FitNet: that of the normalised ones, 2 - 2 cos.
     """
     check_choice("variant", variant, ("paper", "published"))
     first, second = _rows(student, teacher)
@@ -33,16 +31,11 @@ def hint_loss(student: Tensor, teacher: Tensor, *, variant: str = "paper") -> Te
 class HintLoss(nn.Module):
     """:func:`hint_loss` behind a linear regressor, trained with the student, if its widths (D) differ."""
 
-    def __init__(
-        self, student_width: int | None = None, teacher_width: int | None = None, variant: str = "paper"
-    ) -> None:
+    def __init__(self, student_width: int | None = None, teacher_width: int | None = None, variant: str = "paper"):
         super().__init__()
         check_choice("variant", variant, ("paper", "published"))
-        if (student_width is None) != (teacher_width is None):
-            raise ValueError(f"widths are {student_width} and {teacher_width}, expected both or neither")
         self.variant = variant
-        same = student_width == teacher_width
-        self.regressor = nn.Identity() if same else nn.Linear(student_width, teacher_width)
+        self.regressor = nn.Identity() if student_width == teacher_width else nn.Linear(student_width, teacher_width)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         if isinstance(self.regressor, nn.Linear):
@@ -61,10 +54,9 @@ def attention_map(features: Tensor) -> Tensor:
 
 
 def attention_transfer_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean over batch and positions of the squared difference of the attention maps; scaling a map changes nothing.
+    """Mean squared difference of the attention maps of maps (B, C, H, W), which may differ in C.
 
-    Zagoruyko and Komodakis, "Paying More Attention to Attention" (ICLR 2017), which has the Euclidean norm instead of
-    the mean of squares; this is the form of the published code of ADD. The maps (B, C, H, W) may differ in C.
+    Zagoruyko and Komodakis (ICLR 2017), who have the Euclidean norm; the published code of ADD has the mean of squares.
     """
     first, second = attention_map(student), attention_map(teacher).detach()
     check_maps("(B, H, W)", (3,), student=first, teacher=second)
@@ -79,21 +71,15 @@ class AttentionTransferLoss(nn.Module):
 
 
 class NonLocalBlock(nn.Module):
-    """Self-attention over the positions of a map (B, C, H, W), to the same shape.
+    """x + gate * W softmax(theta(x)^T phi(x)) g(x) over the positions of a map x (B, C, H, W).
 
-    Wang et al., "Non-local Neural Networks" (CVPR 2018), eq. 1 and 6, embedded Gaussian,
-
-        y = softmax(theta(x)^T phi(x)) g(x),   output = x + gate * W y
-
-    spectrally normalised, with a gate that is 0 at the start. theta, phi and g have ``channels / reduction`` channels.
+    Wang et al., "Non-local Neural Networks" (CVPR 2018), eq. 1 and 6, spectrally normalised; the gate is 0 at the start.
     """
 
-    def __init__(self, channels: int, reduction: int = 8) -> None:
+    def __init__(self, channels: int, reduction: int = 8):
         super().__init__()
         inner = max(channels // reduction, 1)
-        self.theta = spectral_norm(nn.Conv2d(channels, inner, 1, bias=False))
-        self.phi = spectral_norm(nn.Conv2d(channels, inner, 1, bias=False))
-        self.g = spectral_norm(nn.Conv2d(channels, inner, 1, bias=False))
+        self.theta, self.phi, self.g = (spectral_norm(nn.Conv2d(channels, inner, 1, bias=False)) for _ in range(3))
         self.out = spectral_norm(nn.Conv2d(inner, channels, 1, bias=False))
         self.gate = nn.Parameter(torch.zeros(()))
 
@@ -107,8 +93,7 @@ class NonLocalBlock(nn.Module):
 def non_local_loss(student: Tensor, teacher: Tensor, block: nn.Module) -> Tensor:
     """Mean squared difference between the block's output on the student's and on the teacher's map (B, C, H, W).
 
-    ``block`` is shared by both and trained with the student, through the student's side only; its parameters have the
-    precision of the arithmetic. With a closed gate the loss is the mean squared difference of the maps.
+    ``block`` is trained through the student's side only; its parameters have the precision of the arithmetic.
     """
     check_maps(student=student, teacher=teacher)
     dtype = next((parameter.dtype for parameter in block.parameters()), torch.float32)
@@ -123,7 +108,7 @@ def non_local_loss(student: Tensor, teacher: Tensor, block: nn.Module) -> Tensor
 class NonLocalLoss(nn.Module):
     """:func:`non_local_loss` summed over stages, with a block, trained with the student, for the channels of each."""
 
-    def __init__(self, channels: Sequence[int], reduction: int = 8) -> None:
+    def __init__(self, channels: Sequence[int], reduction: int = 8):
         super().__init__()
         self.blocks = nn.ModuleList(NonLocalBlock(count, reduction) for count in channels)
 
@@ -135,8 +120,7 @@ class NonLocalLoss(nn.Module):
 def soft_target_loss(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
     """T^2 KL(p_teacher || p_student) with p = softmax(logits / T) of logits (B, classes), mean over the batch.
 
-    Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (2015), eq. 1-2, but for a constant. T^2
-    keeps the size of the gradient when the temperature T changes.
+    Hinton, Vinyals and Dean (2015), eq. 1-2, but for a constant. T^2 keeps the size of the gradient when T changes.
     """
     check_number("temperature", temperature, positive=True)
     first, second = _rows(student, teacher)
@@ -147,7 +131,7 @@ def soft_target_loss(student: Tensor, teacher: Tensor, *, temperature: float = 4
 class SoftTargetLoss(nn.Module):
     """:func:`soft_target_loss` with its ``temperature`` stored."""
 
-    def __init__(self, temperature: float = 4.0) -> None:
+    def __init__(self, temperature: float = 4.0):
         super().__init__()
         self.temperature = check_number("temperature", temperature, positive=True)
 

@@ -1,19 +1,16 @@
-"""Frequency attention: distance of two feature maps in the frequency domain, weighted where it is large.
+"""Frequency attention: the distance of two feature maps in the frequency domain, weighted where it is large.
 
-Equations 1-3 of Le and Woo, "ADD" (AAAI 2022). With the discrete Fourier transform F of every channel,
+Equations 1-3 of Le and Woo, "ADD" (AAAI 2022). With the discrete Fourier transform F of every channel, divided by HW,
 
     d(c, u, v) = |F student(c, u, v) - F teacher(c, u, v)|^2
     e(u, v)    = sum over c of d(c, u, v)                         energy
     w(u, v)    = exp(gamma / C * e(u, v))                         eq. 3, a constant for the gradient
     loss       = sum over c, u, v of w(u, v) d(c, u, v)           eq. 2; here the mean over the batch
 
-:func:`plain_frequency_loss` is these lines. What the paper leaves open is as in the published code: the transform is
-divided by HW (``norm="forward"``), without which exp() overflows at once, and the weight passes no gradient on.
-
-The rest computes the same faster, in chunks of the batch and with half of the frequencies: the difference is real. The
-gradient is F^-1(w F difference) times 2 / (HW), a convolution. Small maps need no transform: their energies are the
-transform of the circular autocorrelation, a sum over the HW x HW Gram matrix of the difference, and the convolution is a
-product with an HW x HW circulant matrix.
+:func:`plain_frequency_loss` is these lines; the rest computes the same faster, in chunks of the batch and with half of the
+frequencies, as the difference is real. The gradient is 2 / (HW) F^-1(w F difference). Small maps need no transform: e is
+that of the circular autocorrelation, a sum over the HW x HW Gram matrix of the difference, and the gradient is a product
+with a circulant matrix.
 """
 
 from typing import NamedTuple
@@ -21,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from addlib.losses._checks import check_maps, check_number, chunks, untraced, working_dtype
+from ._checks import check_maps, check_number, chunks, untraced, working_dtype
 
 MAX_DIFFERENCE = 2.0**50
 MAX_EXPONENT = 40.0
@@ -66,15 +63,12 @@ def frequency_attention(student: Tensor, teacher: Tensor, *, gamma: float = 1.0)
 def frequency_attention_loss(
     student: Tensor, teacher: Tensor, *, gamma: float = 1.0, detach_weight: bool = True
 ) -> Tensor:
-    """Frequency attention loss, eq. 2 and 3: sum over channels and frequencies, mean over the batch, DFT divided by HW.
-
-    With ``gamma=0`` it is the squared Euclidean distance of the maps divided by HW (Parseval).
+    """Frequency attention loss, eq. 2 and 3; the squared distance of the maps divided by HW if ``gamma`` is 0.
 
     Args:
-        student, teacher: maps (B, C, H, W), floating point, of one shape.
+        student, teacher: maps (B, C, H, W) of one shape.
         gamma: gamma_FR, at least 0; 1 in the paper, 1e-3 for EfficientNet-B0.
-        detach_weight: False lets the gradient through the weight as well, which the paper does not say to leave out:
-            same value, gradient larger at every frequency by the factor 1 + gamma / C * e.
+        detach_weight: False lets the gradient through the weight, too: larger by the factor 1 + gamma / C * e.
 
     Returns:
         Scalar, float32 (float64 if an input is), in float32 or better under autocast and TF32 too. Finite for every
@@ -90,7 +84,7 @@ def frequency_attention_loss(
 class FrequencyAttentionLoss(nn.Module):
     """:func:`frequency_attention_loss` with its settings stored."""
 
-    def __init__(self, gamma: float = 1.0, detach_weight: bool = True) -> None:
+    def __init__(self, gamma: float = 1.0, detach_weight: bool = True):
         super().__init__()
         self.gamma, self.detach_weight = check_number("gamma", gamma), detach_weight
 
@@ -174,8 +168,7 @@ def _energies(student: Tensor, teacher: Tensor) -> Tensor:
 def _difference(student: Tensor, teacher: Tensor) -> Tensor:
     """Contiguous student - teacher, in working precision, with squares that float32 can sum."""
     dtype = working_dtype(student, teacher)
-    difference = torch.sub(student.to(dtype), teacher.to(dtype)).clamp_(-MAX_DIFFERENCE, MAX_DIFFERENCE)
-    return difference.contiguous()
+    return torch.sub(student.to(dtype), teacher.to(dtype)).clamp_(-MAX_DIFFERENCE, MAX_DIFFERENCE).contiguous()
 
 
 def _product(first: Tensor, second: Tensor) -> Tensor:

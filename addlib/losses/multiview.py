@@ -1,18 +1,16 @@
 """Multi-view attention: distances of attention vectors seen from random directions, with in-batch contrastive pairs.
 
-Equation 9 and algorithm 1 of Le and Woo, "ADD" (AAAI 2022). With v(A) the attention vectors of a map
-(:func:`addlib.losses.sliced_attention`) and
+Equation 9 of Le and Woo, "ADD" (AAAI 2022). With v(A) the attention vectors of a map (:func:`sliced_attention`) and
 
     D(A, B) = mean over views k of sum over bins j of (v_k(A)[j] - v_k(B)[j])^2
 
-the loss of a student's map S against the teacher's map T of the same image, T+ of another image of the same class and
-T- of an image of another class is
+the loss of a student's map S against the teacher's maps T of the same image, T+ of another image of its class and T- of
+an image of another class is
 
     gamma D(S, T) + eta [D(S, T+) + max(margin - D(S, T-), 0)]
 
-:func:`paper_terms` is this line. D is what the paper calls SWD with quadratic cost. It compares the mass in equal bins,
-it does not transport it; the true distance is :func:`addlib.losses.sliced_wasserstein`. The paper writes a sum over
-views; its gamma, eta and margin go with the mean, which the published code takes.
+:func:`paper_terms` is this line. D compares the mass in equal bins; it does not transport it, as
+:func:`sliced_wasserstein` does. The paper sums over views, but its settings go with the mean of the published code.
 """
 
 import functools
@@ -21,8 +19,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from addlib.losses._checks import check_choice, check_maps, check_number, received, untraced
-from addlib.losses.slices import COORDINATES, SlicePlan, plain_attention, plan_slices, random_directions
+from ._checks import check_choice, check_maps, check_number, received, untraced
+from .slices import COORDINATES, SlicePlan, plain_attention, plan_slices, random_directions
 
 VARIANTS = ("paper", "published")
 
@@ -94,10 +92,9 @@ def multi_view_attention_loss(
     """Multi-view attention loss, eq. 9; mean over views, mean over the batch.
 
     Args:
-        student, teacher: maps (B, C, H, W), floating point, of one shape.
+        student, teacher: maps (B, C, H, W) of one shape.
         labels: (B,) or (B, 1), class of every image; None if ``eta`` is 0 or ``pairs`` are given.
         views, bins: numbers K of random directions and g of bins of a view, C // 2 if None, as in the paper.
-        gamma, eta, margin: gamma_MV, eta_MV and Delta, all at least 0.
         directions: (K, 3), unit rows, order (c, y, x) = dims 1, 2, 3 of the maps; drawn uniformly if None.
         pairs: ``(same, other)``, indices of T+ and T- in the batch, -1 for none, each (B,), or (K, B) with a pair for
             each view; drawn by :func:`draw_pairs` if None. For ``variant="published"`` (K, 2, B), first the teacher's
@@ -108,9 +105,7 @@ def multi_view_attention_loss(
             whatever the direction, the last bin is dropped, every view has its hinge and pairs, in both directions.
 
     Returns:
-        Scalar, float32 (float64 if an input is), in float32 or better under autocast too, finite for every finite
-        input, the same bits each run. Scaling a map changes nothing (above a peak of 1e-12). A term without a partner in
-        the batch counts as 0: a batch of one class is no error.
+        Scalar, float32 (float64 if an input is), finite for every finite input. A term without a partner counts as 0.
     """
     check_maps(student=student, teacher=teacher)
     gamma, eta, margin = _check_settings(gamma, eta, margin, coordinates, variant)
@@ -148,7 +143,7 @@ class MultiViewAttentionLoss(nn.Module):
         margin: float = 0.012,
         coordinates: str = "index",
         variant: str = "paper",
-    ) -> None:
+    ):
         super().__init__()
         gamma, eta, margin = _check_settings(gamma, eta, margin, coordinates, variant)
         self.settings = {"views": views, "bins": bins, "gamma": gamma, "eta": eta, "margin": margin}
@@ -184,13 +179,7 @@ class _MultiViewLoss(torch.autograd.Function):
 
 
 def draw_pairs(labels: Tensor, *, shape: tuple[int, ...] = (), generator: torch.Generator | None = None) -> Pairs:
-    """Random partners ``(same, other)`` inside a batch: indices (*shape, B), -1 where there is none.
-
-    Args:
-        labels: (B,) or (B, 1), class of every sample. ``same`` is drawn uniformly from the other samples of its class,
-            ``other`` from those of other classes.
-        generator: source of randomness; torch's global CPU generator if None.
-    """
+    """Random indices (*shape, B) of another sample of its class, and of one of another class; -1 where there is none."""
     labels = check_labels(labels)
     return choose_pairs(labels, *draw_scores(len(labels), shape, generator))
 

@@ -1,14 +1,11 @@
 """Slices of a feature map: the grid of its elements projected on directions, histograms of its mass, and distances.
 
-Eq. 4-8 and algorithm 1 of Le and Woo, "ADD" (AAAI 2022). A map A of shape (C, H, W) is a distribution of mass
-P = A^2 / ||A||^2 over the points (c, y, x) of its own grid: y is the row, dim 2 of (B, C, H, W), x the column, dim 3. A
-direction theta on the unit sphere of R^3 sends every point to the number <theta, (c, y, x)>; the mass in each of g
-equal-width bins of the projected range is the attention vector of that view. :func:`plain_attention` is this sum.
+Eq. 4-8 and algorithm 1 of Le and Woo, "ADD" (AAAI 2022). A map A (C, H, W) is a distribution of mass P = A^2 / ||A||^2 over
+the points (c, y, x) of its grid. A unit direction theta sends every point to <theta, (c, y, x)>; the mass in each of g
+equal-width bins of this view's range is its attention vector. :func:`plain_attention` is this sum.
 
-The fast form, :class:`SlicePlan`: where the bins are depends on grid and directions only, so no feature is ever sorted.
-The elements are put in the order of their bins once for the whole batch, and a histogram is a sum of gathered rows of the
-transposed batch (N, B). Its gradient is a gather-sum too, of K rows for an element. Neither uses atomic additions: the
-same bits each run.
+The fast form, :class:`SlicePlan`, puts the elements in the order of their bins once for the whole batch, as bins depend on
+grid and directions only. Histogram and gradient are sums of gathered rows, without atomic additions: the same bits each run.
 """
 
 from collections.abc import Sequence
@@ -19,12 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from addlib.losses._checks import check_choice, check_maps, chunks, received, untraced, working_dtype
+from ._checks import check_choice, check_maps, chunks, received, untraced, working_dtype
 
 COORDINATES = ("index", "unit")
 
-# A map whose largest modulus is below this has no direction to teach: its mass fades to zero with the square of the
-# modulus, where dividing by its norm would blow up noise and, in the end, divide by zero.
+# Below this largest modulus the mass of a map fades to zero, where dividing by its norm would blow up noise.
 SMALLEST_PEAK = 1e-12
 
 # An element this close below an edge (in bins) counts as on it, so that devices that round differently agree.
@@ -39,10 +35,7 @@ def plain_mass(features: Tensor) -> Tensor:
 
 
 def plain_attention(features: Tensor, index: Tensor, bins: int) -> Tensor:
-    """Attention (B, K, bins): in every view each element adds its mass to its bin, ``index`` (K, N).
-
-    Differentiable any number of times; the gradient takes memory for K maps.
-    """
+    """Attention (B, K, bins): in every view each element adds its mass to its bin, ``index`` (K, N)."""
     mass = plain_mass(features)[:, None].expand(-1, len(index), -1)
     nothing = mass.new_zeros(len(features), len(index), bins)
     return nothing.scatter_add(2, index.long().expand_as(mass), mass)
@@ -51,10 +44,7 @@ def plain_attention(features: Tensor, index: Tensor, bins: int) -> Tensor:
 def random_directions(
     views: int, *, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Directions drawn uniformly from the unit sphere of R^3: (views, 3), float64, order (c, y, x).
-
-    Drawn where ``generator`` is (torch's global CPU generator if None): a seed gives the same views on every device.
-    """
+    """Directions (views, 3), float64, order (c, y, x), uniform on the unit sphere, drawn where ``generator`` is."""
     if views < 1:
         raise ValueError(f"views is {views}, expected at least 1; to switch the loss off, give its stage the weight 0")
     source = generator.device if generator is not None else "cpu"
@@ -63,13 +53,10 @@ def random_directions(
 
 
 def project_grid(shape: Sequence[int], directions: Tensor, *, coordinates: str = "index") -> Tensor:
-    """<theta, (c, y, x)> for every point of a grid, eq. 6: (K, C, H, W), float64, on the device of ``directions``.
+    """<theta, (c, y, x)>, (K, C, H, W), float64, for every point of a grid (C, H, W) and directions (K, 3), eq. 6.
 
-    Args:
-        shape: (C, H, W) of the map.
-        directions: (K, 3), unit rows, order (c, y, x).
-        coordinates: ``"index"`` counts 0, 1, 2, ... along every axis, as the published code does, so that the channels
-            span most of nearly every view; ``"unit"`` scales every axis to [0, 1]: isotropic views.
+    ``coordinates="index"`` counts 0, 1, 2, ... along every axis, as the published code does, so that the channels span
+    most of nearly every view; ``"unit"`` scales every axis to [0, 1].
     """
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"shape is {tuple(shape)}, expected (C, H, W), each at least 1; leave the batch axis out")
@@ -91,19 +78,10 @@ def bin_indices(projections: Tensor, bins: int) -> Tensor:
 
 @untraced
 def sliced_attention(features: Tensor, directions: Tensor, bins: int, *, coordinates: str = "index") -> Tensor:
-    """Attention vectors of a batch of maps: the mass of A^2 / ||A||^2 in equal-width bins of the projected grid.
+    """Attention vectors (B, K, bins) of maps (B, C, H, W): the mass in equal-width bins of the projected grid.
 
-    Lines 1 to 7 of algorithm 1, in the paper's sense (the order of the projections is applied to the mass).
-
-    Args:
-        features: maps (B, C, H, W), floating point.
-        directions, coordinates: as :func:`project_grid`. (1, 0, 0), (0, 1, 0) and (0, 0, 1) with as many bins as the
-            axis is long give the attention over channels, over dim 2 and over dim 3.
-        bins: number of bins g. The paper takes half the number of channels.
-
-    Returns:
-        (B, K, bins), float32 (float64 if ``features`` is). Every view of a map sums to 1; of a map whose largest modulus
-        is below 1e-12 to less, of zeros to 0. Scaling a map changes nothing.
+    Lines 1 to 7 of algorithm 1, in the paper's sense. Every view of a map sums to 1; of a map whose largest modulus is
+    below 1e-12 to less, of zeros to 0. ``directions`` (K, 3) and ``coordinates`` are as in :func:`project_grid`.
     """
     check_maps(features=features)
     plan = plan_slices(features.shape[1:], directions, bins, coordinates, features.device)
@@ -122,14 +100,10 @@ def sliced_wasserstein(
     coordinates: str = "index",
     reduction: str = "mean",
 ) -> Tensor:
-    """Sliced p-Wasserstein distance between the masses A^2 / ||A||^2 of maps (B, C, H, W), eq. 5 and 7, not binned.
+    """Sliced p-Wasserstein distance of the masses of maps (B, C, H, W), p 1 or 2, eq. 5 and 7: (B,), float64, not binned.
 
-    The integral over directions is a mean over the given ones. For study, not for training: it sorts every view.
-
-    Args:
-        directions, coordinates: as :func:`project_grid`.
-        p: order, 1 or 2. The cost is the distance between projected points to the power p.
-        reduction: ``"mean"`` gives (mean over views of W_p^p)^(1/p), (B,); ``"none"`` W_p^p of every view, (B, K).
+    The integral is a mean over the given directions, (mean over views of W_p^p)^(1/p); ``reduction="none"`` gives W_p^p
+    of every view, (B, K). For study, not for training: it sorts every view.
     """
     check_maps(first=first, second=second)
     check_choice("reduction", reduction, ("mean", "none"))
@@ -257,6 +231,10 @@ def _sort(index: Tensor, bins: int) -> tuple[Tensor, Tensor]:
 def _check_directions(directions: Tensor) -> Tensor:
     """Directions without gradient, if they are unit rows (K, 3). Lengths are read on a CPU only: a GPU would wait."""
     fits = isinstance(directions, Tensor) and directions.is_floating_point() and directions.shape[1:] == (3,)
-    if not fits or (directions.is_cpu and not ((directions.double().norm(dim=1) - 1).abs() <= 1e-3).all()):
+    if (
+        not fits
+        or not len(directions)
+        or (directions.is_cpu and not ((directions.double().norm(dim=1) - 1).abs() <= 1e-3).all())
+    ):
         raise ValueError(f"directions are {received(directions)}, expected unit rows (K, 3); use random_directions(K)")
     return directions.detach()
