@@ -23,21 +23,9 @@ from .baselines import (
     non_local_loss,
     soft_target_loss,
 )
-from .frequency import (
-    FrequencyAttention,
-    FrequencyAttentionLoss,
-    frequency_attention,
-    frequency_attention_loss,
-)
+from .frequency import FrequencyAttention, FrequencyAttentionLoss, frequency_attention, frequency_attention_loss
 from .multiview import MultiViewAttentionLoss, draw_pairs, multi_view_attention_loss
-from .slices import (
-    bin_indices,
-    project_grid,
-    random_directions,
-    sliced_attention,
-    sliced_wasserstein,
-    wasserstein_1d,
-)
+from .slices import bin_indices, project_grid, random_directions, sliced_attention, sliced_wasserstein, wasserstein_1d
 
 __all__ = [
     "PUBLISHED_STAGE_WEIGHTS_FR", "PUBLISHED_STAGE_WEIGHTS_MV", "ADDLoss", "ADDTerms", "AttentionTransferLoss",

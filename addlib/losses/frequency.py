@@ -32,15 +32,10 @@ def plain_frequency_loss(student: Tensor, teacher: Tensor, gamma: float, detach_
     spectrum = torch.fft.fft2(student - teacher, norm="forward")  # eq. 1; F is linear: once for both maps
     distance = torch.view_as_real(spectrum).square().sum(4)
     energy = distance.sum(1)
-    weight = frequency_weight(energy, gamma, student.shape[1])  # eq. 3
+    weight = (energy * (gamma / student.shape[1])).clamp(max=MAX_EXPONENT).exp()  # eq. 3
     if detach_weight:
         weight = weight.detach()
     return (weight * energy).sum((1, 2)).mean()  # eq. 2
-
-
-def frequency_weight(energy: Tensor, gamma: float, channels: int) -> Tensor:
-    """w(u, v) of eq. 3, its exponent clamped."""
-    return (energy * (gamma / channels)).clamp(max=MAX_EXPONENT).exp()
 
 
 class FrequencyAttention(NamedTuple):
@@ -55,8 +50,28 @@ class FrequencyAttention(NamedTuple):
 def frequency_attention(student: Tensor, teacher: Tensor, *, gamma: float = 1.0) -> FrequencyAttention:
     """Weights w(u, v) and energies e(u, v), float64, of maps (B, C, H, W); the loss sums their products."""
     check_maps(student=student, teacher=teacher)
-    energy = _energies(student, teacher)
-    return FrequencyAttention(frequency_weight(energy, check_number("gamma", gamma), student.shape[1]), energy)
+    gamma = check_number("gamma", gamma)
+    batch, channels, height, width = student.shape
+    half = student.new_empty((batch, height, width // 2 + 1), dtype=torch.float64)
+    gram = _use_gram(student, teacher)
+    if gram:  # row t lists where the flattened Gram matrix pairs a position with the one circularly t further
+        positions = torch.arange(height * width, device=student.device)
+        shifted = _shifts(height, width, 1, student.device) + positions * len(positions)
+    for part in chunks(student):
+        difference = _difference(student[part], teacher[part])
+        if gram:
+            flat = difference.flatten(2)
+            products = _product(flat.transpose(1, 2), flat).flatten(1)
+            correlation = products[:, shifted].sum(2, dtype=torch.float64).unflatten(1, (height, width))
+            half[part] = torch.fft.rfft2(correlation).real.clamp_(min=0).div_((height * width) ** 2)
+        else:
+            spectrum = torch.view_as_real(torch.fft.rfft2(difference, norm="forward"))
+            half[part] = spectrum.square_().sum(1).sum(3)
+    # The other half of the plane by the symmetry e(-u, -v) = e(u, v).
+    rows = -torch.arange(height, device=student.device) % height
+    energy = torch.cat([half, half[:, rows, 1 : (width + 1) // 2].flip(2)], dim=2)
+    weight = (energy * (gamma / channels)).clamp(max=MAX_EXPONENT).exp()  # eq. 3
+    return FrequencyAttention(weight, energy)
 
 
 @untraced
@@ -74,11 +89,7 @@ def frequency_attention_loss(
         Scalar, float32 (float64 if an input is), in float32 or better under autocast and TF32 too. Finite for every
         finite input: differences stop at 2^50, the exponent at 40, and a value or gradient outside its range saturates.
     """
-    check_maps(student=student, teacher=teacher)
-    teacher = teacher.detach()
-    if teacher.is_inference() and torch.is_grad_enabled():
-        teacher = teacher.clone()  # what inference mode made cannot be saved for a gradient
-    return _FrequencyLoss.apply(student, teacher, check_number("gamma", gamma), detach_weight)
+    return _FrequencyLoss.apply(student, teacher, gamma, detach_weight)
 
 
 class FrequencyAttentionLoss(nn.Module):
@@ -97,14 +108,14 @@ class _FrequencyLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, student: Tensor, teacher: Tensor, gamma: float, detach_weight: bool) -> Tensor:
-        energy = _energies(student, teacher)
-        weight = frequency_weight(energy, gamma, student.shape[1])
+        weight, energy = frequency_attention(student, teacher, gamma=gamma)
         loss = (weight * energy).sum((1, 2)).mean()
         if not detach_weight:
             exponent = energy * (gamma / student.shape[1])
             weight = weight * (1 + exponent.masked_fill_(exponent > MAX_EXPONENT, 0))
         ctx.settings = gamma, detach_weight
-        ctx.save_for_backward(student, teacher, weight)
+        # What inference mode made cannot be saved for a gradient.
+        ctx.save_for_backward(student, teacher.clone() if teacher.is_inference() else teacher, weight)
         dtype = working_dtype(student, teacher)
         return loss.clamp(max=torch.finfo(dtype).max).to(dtype)
 
@@ -113,7 +124,7 @@ class _FrequencyLoss(torch.autograd.Function):
         student, teacher, weight = ctx.saved_tensors
         dtype, limit = working_dtype(student, teacher), torch.finfo(student.dtype).max
         if torch.is_grad_enabled():
-            loss = plain_frequency_loss(student.to(dtype), teacher.to(dtype), *ctx.settings)
+            loss = plain_frequency_loss(student.to(dtype), teacher.detach().to(dtype), *ctx.settings)
             return *torch.autograd.grad(loss, student, upstream, create_graph=True), None, None, None
         batch, _, height, width = student.shape
         # The scale of a half-precision loss is multiplied after saturating, so that GradScaler still sees it overflow.
@@ -140,29 +151,6 @@ class _FrequencyLoss(torch.autograd.Function):
             gradient[part] = result.to(gradient.dtype)
             del result  # before the next chunk takes as much again
         return gradient, None, None, None
-
-
-def _energies(student: Tensor, teacher: Tensor) -> Tensor:
-    """e(u, v), (B, H, W), float64."""
-    batch, _, height, width = student.shape
-    half = student.new_empty((batch, height, width // 2 + 1), dtype=torch.float64)
-    gram = _use_gram(student, teacher)
-    if gram:  # row t lists where the flattened Gram matrix pairs a position with the one circularly t further
-        positions = torch.arange(height * width, device=student.device)
-        shifted = _shifts(height, width, 1, student.device) + positions * len(positions)
-    for part in chunks(student):
-        difference = _difference(student[part], teacher[part])
-        if gram:
-            flat = difference.flatten(2)
-            products = _product(flat.transpose(1, 2), flat).flatten(1)
-            correlation = products[:, shifted].sum(2, dtype=torch.float64).unflatten(1, (height, width))
-            half[part] = torch.fft.rfft2(correlation).real.clamp_(min=0).div_((height * width) ** 2)
-        else:
-            spectrum = torch.view_as_real(torch.fft.rfft2(difference, norm="forward"))
-            half[part] = spectrum.square_().sum(1).sum(3)
-    # The other half of the plane by the symmetry e(-u, -v) = e(u, v).
-    rows = -torch.arange(height, device=student.device) % height
-    return torch.cat([half, half[:, rows, 1 : (width + 1) // 2].flip(2)], dim=2)
 
 
 def _difference(student: Tensor, teacher: Tensor) -> Tensor:
