@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from ._checks import check_maps, check_number, untraced
+from ._checks import check_number, untraced
 from .frequency import FrequencyAttentionLoss
 from .multiview import MultiViewAttentionLoss, Pairs, check_labels, choose_pairs, draw_scores
 from .slices import random_directions
@@ -20,7 +20,7 @@ PUBLISHED_STAGE_WEIGHTS_FR = (0.0, 1.0, 2.0, 0.25)
 PUBLISHED_STAGE_WEIGHTS_MV = (0.0, 0.5, 2.5, 2.0)
 
 Maps = Sequence[Tensor]
-Draws = Sequence[tuple[Tensor, Pairs | None] | None]
+Draws = Sequence[tuple[Tensor, Pairs | None] | None] | None
 
 
 class ADDTerms(NamedTuple):
@@ -82,7 +82,7 @@ class ADDLoss(nn.Module):
         labels: Tensor | None,
         *,
         generator: Generator | None = None,
-        draws: Draws | None = None,
+        draws: Draws = None,
     ) -> ADDTerms:
         """Total loss and its terms, computed once.
 
@@ -96,21 +96,19 @@ class ADDLoss(nn.Module):
         if len(student) != stages or len(teacher) != stages:
             counts = f"{len(student)} student and {len(teacher)} teacher stages"
             raise ValueError(f"{counts}, expected {stages} of each; give unused stages the weight 0")
+        device = student[0].device
+        draws = self.draw(labels, generator=generator, device=device) if draws is None else draws
         frequency, multi_view = {}, {}
-        for i, weights in enumerate(zip(self.stage_weights_fr, self.stage_weights_mv, strict=True)):
+        for i in range(stages):
             try:
-                if weights[0] * self.alpha:
+                if self.stage_weights_fr[i] * self.alpha:
                     frequency[i] = self.frequency(student[i], teacher[i])
-                if weights[1] * self.beta:
-                    if draws is None:
-                        check_maps(student=student[i], teacher=teacher[i])
-                        labels = check_labels(labels, len(student[i])) if self.multi_view.settings["eta"] else None
-                        draws = self.draw(labels, generator=generator, device=student[i].device)
+                if self.stage_weights_mv[i] * self.beta:
                     directions, pairs = draws[i]
                     multi_view[i] = self.multi_view(student[i], teacher[i], labels, directions=directions, pairs=pairs)
             except ValueError as error:
                 raise ValueError(f"stage {i} (counted from 0, shallow to deep): {error}") from error
-        zero = torch.zeros((), device=student[0].device)
+        zero = torch.zeros((), device=device)
         sums, logged = [], []
         for values, weights in ((frequency, self.stage_weights_fr), (multi_view, self.stage_weights_mv)):
             sums.append(torch.stack([weights[i] * value for i, value in values.items()]).sum() if values else zero)
@@ -122,11 +120,11 @@ class ADDLoss(nn.Module):
     ) -> Draws:
         """``(directions, pairs)`` for each stage with a multi-view term, sent to ``device`` (the labels') in one copy."""
         settings = self.multi_view.settings
-        labels = check_labels(labels) if settings["eta"] else None
+        viewed = [weight * self.beta > 0 for weight in self.stage_weights_mv]
+        labels = check_labels(labels) if settings["eta"] and any(viewed) else None
         shape = (settings["views"], 2) if settings["variant"] == "published" else ()
         source = generator.device if generator is not None else torch.device("cpu")
         device = torch.device(device or (source if labels is None else labels.device))
-        viewed = [weight * self.beta > 0 for weight in self.stage_weights_mv]
         drawn = []
         for _ in range(sum(viewed)):
             drawn.append(random_directions(settings["views"], generator=generator, device=source))

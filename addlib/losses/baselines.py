@@ -66,8 +66,7 @@ def attention_transfer_loss(student: Tensor, teacher: Tensor) -> Tensor:
 class AttentionTransferLoss(nn.Module):
     """:func:`attention_transfer_loss` as a module."""
 
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
-        return attention_transfer_loss(student, teacher)
+    forward = staticmethod(attention_transfer_loss)
 
 
 class NonLocalBlock(nn.Module):

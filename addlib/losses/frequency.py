@@ -50,7 +50,7 @@ class FrequencyAttention(NamedTuple):
 def frequency_attention(student: Tensor, teacher: Tensor, *, gamma: float = 1.0) -> FrequencyAttention:
     """Weights w(u, v) and energies e(u, v), float64, of maps (B, C, H, W); the loss sums their products."""
     check_maps(student=student, teacher=teacher)
-    gamma = check_number("gamma", gamma)
+    check_number("gamma", gamma)
     batch, channels, height, width = student.shape
     half = student.new_empty((batch, height, width // 2 + 1), dtype=torch.float64)
     gram = _use_gram(student, teacher)
@@ -78,16 +78,11 @@ def frequency_attention(student: Tensor, teacher: Tensor, *, gamma: float = 1.0)
 def frequency_attention_loss(
     student: Tensor, teacher: Tensor, *, gamma: float = 1.0, detach_weight: bool = True
 ) -> Tensor:
-    """Frequency attention loss, eq. 2 and 3; the squared distance of the maps divided by HW if ``gamma`` is 0.
+    """Frequency attention loss of maps (B, C, H, W), eq. 2 and 3, a scalar in float32 or better, under autocast too.
 
-    Args:
-        student, teacher: maps (B, C, H, W) of one shape.
-        gamma: gamma_FR, at least 0; 1 in the paper, 1e-3 for EfficientNet-B0.
-        detach_weight: False lets the gradient through the weight, too: larger by the factor 1 + gamma / C * e.
-
-    Returns:
-        Scalar, float32 (float64 if an input is), in float32 or better under autocast and TF32 too. Finite for every
-        finite input: differences stop at 2^50, the exponent at 40, and a value or gradient outside its range saturates.
+    ``gamma`` is 1 in the paper, 1e-3 for EfficientNet-B0; 0 gives the squared distance of the maps divided by HW. With
+    ``detach_weight=False`` the gradient passes the weight, too, and is larger by the factor 1 + gamma / C * e. Finite for
+    every finite input: differences stop at 2^50, the exponent at 40, and what is outside its range saturates.
     """
     return _FrequencyLoss.apply(student, teacher, gamma, detach_weight)
 
@@ -114,8 +109,8 @@ class _FrequencyLoss(torch.autograd.Function):
             exponent = energy * (gamma / student.shape[1])
             weight = weight * (1 + exponent.masked_fill_(exponent > MAX_EXPONENT, 0))
         ctx.settings = gamma, detach_weight
-        # What inference mode made cannot be saved for a gradient.
-        ctx.save_for_backward(student, teacher.clone() if teacher.is_inference() else teacher, weight)
+        teacher = teacher.clone() if teacher.is_inference() else teacher  # could not be saved for a gradient
+        ctx.save_for_backward(student, teacher, weight)
         dtype = working_dtype(student, teacher)
         return loss.clamp(max=torch.finfo(dtype).max).to(dtype)
 

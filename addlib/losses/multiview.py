@@ -22,8 +22,6 @@ from torch import Tensor, nn
 from ._checks import check_choice, check_maps, check_number, received, untraced
 from .slices import COORDINATES, SlicePlan, plain_attention, plan_slices, random_directions
 
-VARIANTS = ("paper", "published")
-
 Pairs = tuple[Tensor, Tensor]
 
 
@@ -89,10 +87,9 @@ def multi_view_attention_loss(
     coordinates: str = "index",
     variant: str = "paper",
 ) -> Tensor:
-    """Multi-view attention loss, eq. 9; mean over views, mean over the batch.
+    """Multi-view attention loss of maps (B, C, H, W), eq. 9, a scalar; a term without a partner counts as 0.
 
     Args:
-        student, teacher: maps (B, C, H, W) of one shape.
         labels: (B,) or (B, 1), class of every image; None if ``eta`` is 0 or ``pairs`` are given.
         views, bins: numbers K of random directions and g of bins of a view, C // 2 if None, as in the paper.
         directions: (K, 3), unit rows, order (c, y, x) = dims 1, 2, 3 of the maps; drawn uniformly if None.
@@ -103,9 +100,6 @@ def multi_view_attention_loss(
         coordinates: as :func:`project_grid`.
         variant: ``"paper"``, or ``"published"`` for the numbers of the published code: mass is cut in raster order
             whatever the direction, the last bin is dropped, every view has its hinge and pairs, in both directions.
-
-    Returns:
-        Scalar, float32 (float64 if an input is), finite for every finite input. A term without a partner counts as 0.
     """
     check_maps(student=student, teacher=teacher)
     gamma, eta, margin = _check_settings(gamma, eta, margin, coordinates, variant)
@@ -117,11 +111,12 @@ def multi_view_attention_loss(
         directions = random_directions(views, generator=generator, device=device)
     plan = plan_slices(student.shape[1:], directions, bins, coordinates, device, raster=published)
     views = len(directions)
+    if eta and (pairs is None or labels is not None):
+        labels = check_labels(labels, batch).to(device)
     if eta == 0:
         pairs = None
     elif pairs is None:
-        shape = (views, 2) if published else ()
-        pairs = draw_pairs(check_labels(labels, batch).to(device), shape=shape, generator=generator)
+        pairs = draw_pairs(labels, shape=(views, 2) if published else (), generator=generator)
     else:
         pairs = _check_pairs(pairs, [(views, 2, batch)] if published else [(batch,), (views, batch)], batch, device)
     with torch.no_grad():
@@ -150,7 +145,6 @@ class MultiViewAttentionLoss(nn.Module):
         self.settings |= {"coordinates": coordinates, "variant": variant}
 
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None, **drawn) -> Tensor:
-        """``drawn``: ``directions``, ``pairs`` or ``generator``."""
         return multi_view_attention_loss(student, teacher, labels, **drawn, **self.settings)
 
 
@@ -204,7 +198,7 @@ def choose_pairs(labels: Tensor, *scores: Tensor) -> Pairs:
 
 def check_labels(labels: Tensor | None, batch: int | None = None) -> Tensor:
     """Labels (B,); a single column (B, 1), as binary cross-entropy takes, is one."""
-    if isinstance(labels, Tensor) and labels.ndim == 2 and labels.shape[1] == 1:
+    if isinstance(labels, Tensor) and labels.shape[1:] == (1,):
         labels = labels[:, 0]
     if not isinstance(labels, Tensor) or labels.ndim != 1 or batch not in (None, len(labels)):
         advice = "give labels, pairs or eta=0" if labels is None else "take .argmax(1) of one-hot labels"
@@ -214,7 +208,7 @@ def check_labels(labels: Tensor | None, batch: int | None = None) -> Tensor:
 
 def _check_settings(gamma: float, eta: float, margin: float, coordinates: str, variant: str) -> Iterator[float]:
     check_choice("coordinates", coordinates, COORDINATES)
-    check_choice("variant", variant, VARIANTS)
+    check_choice("variant", variant, ("paper", "published"))
     return map(check_number, ("gamma", "eta", "margin"), (gamma, eta, margin))
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import functional
 
 from ._checks import check_choice, check_maps, chunks, received, untraced, working_dtype
@@ -41,9 +41,7 @@ def plain_attention(features: Tensor, index: Tensor, bins: int) -> Tensor:
     return nothing.scatter_add(2, index.long().expand_as(mass), mass)
 
 
-def random_directions(
-    views: int, *, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
-) -> Tensor:
+def random_directions(views: int, *, generator: Generator | None = None, device: torch.device | str = "cpu") -> Tensor:
     """Directions (views, 3), float64, order (c, y, x), uniform on the unit sphere, drawn where ``generator`` is."""
     if views < 1:
         raise ValueError(f"views is {views}, expected at least 1; to switch the loss off, give its stage the weight 0")
@@ -73,7 +71,13 @@ def bin_indices(projections: Tensor, bins: int) -> Tensor:
 
     A point on an edge belongs to the upper bin, the largest value to the last bin; a row without extent is all bin 0.
     """
-    return _bins(projections.double().flatten(1), bins).to(torch.int64).view_as(projections)
+    if bins < 1:
+        raise ValueError(f"bins is {bins}, expected at least 1; the paper takes half the number of channels")
+    flat = projections.double().flatten(1)
+    low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
+    per_unit = torch.where(high > low, bins / (high - low), 0)
+    position = torch.sub(flat, low).mul_(per_unit).add_(EDGE_TOLERANCE)
+    return position.to(torch.int64).clamp_(max=bins - 1).view_as(projections)
 
 
 @untraced
@@ -123,8 +127,7 @@ def wasserstein_1d(positions: Tensor, first: Tensor, second: Tensor, *, p: int =
     """W_p^p, (B,), between masses (B, N) of equal sums on common ascending positions (N,), eq. 5, of order p >= 1."""
     if p == 1:
         return ((first - second).cumsum(1)[:, :-1].abs() * positions.diff()).sum(1)
-    # The quantile functions are steps. Between neighbouring levels of the merged cumulative functions both are
-    # constant, and the cost is a sum over these steps.
+    # Between neighbouring levels of the merged cumulative functions both quantile functions are constant.
     levels = [masses.cumsum(1) for masses in (first, second)]
     merged = torch.cat(levels, dim=1).sort(dim=1).values
     steps = torch.diff(merged, dim=1, prepend=merged.new_zeros(len(merged), 1))
@@ -195,7 +198,7 @@ def plan_slices(
     cross the edges, the element at the cut included: the direction decides how many elements a bin has, but not which.
     """
     projections = project_grid(shape, _check_directions(directions).to(device), coordinates=coordinates)
-    index = _bins(projections.flatten(1), bins)
+    index = bin_indices(projections, bins).flatten(1).to(torch.int16 if bins < 2**15 else torch.int32)
     views, elements = index.shape
     order, starts = _sort(index, bins)
     if raster:
@@ -205,17 +208,6 @@ def plan_slices(
         order, starts = _sort(index, bins)
     starts = starts + torch.arange(views, device=device)[:, None] * elements
     return SlicePlan(index, order.reshape(-1).int(), starts.reshape(-1).int(), bins)
-
-
-def _bins(projections: Tensor, bins: int) -> Tensor:
-    """Bin of every projection (K, N), as int16 if the number of bins allows, else int32."""
-    if bins < 1:
-        raise ValueError(f"bins is {bins}, expected at least 1; the paper takes half the number of channels")
-    low, high = projections.amin(1, keepdim=True), projections.amax(1, keepdim=True)
-    extent = high - low
-    per_unit = torch.where(extent > 0, bins / extent, 0)
-    position = torch.sub(projections, low).mul_(per_unit).add_(EDGE_TOLERANCE)
-    return position.to(torch.int16 if bins < 2**15 else torch.int32).clamp_(max=bins - 1)
 
 
 def _sort(index: Tensor, bins: int) -> tuple[Tensor, Tensor]:
@@ -231,10 +223,8 @@ def _sort(index: Tensor, bins: int) -> tuple[Tensor, Tensor]:
 def _check_directions(directions: Tensor) -> Tensor:
     """Directions without gradient, if they are unit rows (K, 3). Lengths are read on a CPU only: a GPU would wait."""
     fits = isinstance(directions, Tensor) and directions.is_floating_point() and directions.shape[1:] == (3,)
-    if (
-        not fits
-        or not len(directions)
-        or (directions.is_cpu and not ((directions.double().norm(dim=1) - 1).abs() <= 1e-3).all())
-    ):
+    if fits and directions.is_cpu:
+        fits = bool(((directions.double().norm(dim=1) - 1).abs() <= 1e-3).all())
+    if not fits or not len(directions):
         raise ValueError(f"directions are {received(directions)}, expected unit rows (K, 3); use random_directions(K)")
     return directions.detach()
