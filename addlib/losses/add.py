@@ -1,7 +1,7 @@
-"""The distillation loss of ADD: frequency and multi-view attention over the stages of a backbone, eq. 10.
+"""The distillation loss of ADD over the stages of a backbone: Le and Woo (AAAI 2022), eq. 10.
 
-Le and Woo, "ADD" (AAAI 2022). The paper writes ``alpha * L_FR + beta * L_MV`` for one pair of maps; the published code
-sums both terms over the four stages of a ResNet, each stage with a weight of its own. Add the classification loss yourself.
+The paper writes ``alpha * L_FR + beta * L_MV`` for one pair of maps; the published code sums both terms over the four
+stages of a ResNet, each stage with a weight of its own. The classification loss is not part of it.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from .slices import random_directions
 PUBLISHED_STAGE_WEIGHTS_FR = (0.0, 1.0, 2.0, 0.25)
 PUBLISHED_STAGE_WEIGHTS_MV = (0.0, 0.5, 2.5, 2.0)
 
-Maps = Sequence[Tensor]
+Maps, Labels = Sequence[Tensor], Tensor | None
 Draws = Sequence[tuple[Tensor, Pairs | None] | None] | None
 
 
@@ -70,27 +70,17 @@ class ADDLoss(nn.Module):
         self.frequency = FrequencyAttentionLoss(gamma_fr, detach_weight)
         self.multi_view = MultiViewAttentionLoss(views, bins, gamma_mv, eta, margin, coordinates, variant)
 
-    def forward(self, student: Maps, teacher: Maps, labels: Tensor | None, **drawn) -> Tensor:
-        """Total loss, a scalar; arguments as :meth:`terms`."""
+    def forward(self, student: Maps, teacher: Maps, labels: Labels, **drawn) -> Tensor:
+        """Total loss; arguments as :meth:`terms`."""
         return self.terms(student, teacher, labels, **drawn).total
 
     @untraced
     def terms(
-        self,
-        student: Maps,
-        teacher: Maps,
-        labels: Tensor | None,
-        *,
-        generator: Generator | None = None,
-        draws: Draws = None,
+        self, student: Maps, teacher: Maps, labels: Labels, *, generator: Generator | None = None, draws: Draws = None
     ) -> ADDTerms:
-        """Total loss and its terms, computed once.
+        """Total loss and its terms for a map (B, C, H, W) of each stage, shallow to deep, and the classes (B,).
 
-        Args:
-            student, teacher: a map (B, C, H, W) for each stage, shallow to deep.
-            labels: (B,) or (B, 1), class of every image; None if ``eta`` is 0 or ``draws`` are given.
-            generator: source of directions and pairs, torch's global CPU generator if None.
-            draws: directions and pairs made by :meth:`draw`; drawn anew for every stage if None.
+        ``generator`` is the source of directions and pairs, unless they are given as ``draws``, made by :meth:`draw`.
         """
         stages = len(self.stage_weights_fr)
         if len(student) != stages or len(teacher) != stages:
@@ -116,7 +106,7 @@ class ADDLoss(nn.Module):
         return ADDTerms(self.alpha * sums[0] + self.beta * sums[1], *sums, *logged)
 
     def draw(
-        self, labels: Tensor | None, *, generator: Generator | None = None, device: torch.device | str | None = None
+        self, labels: Labels, *, generator: Generator | None = None, device: torch.device | str | None = None
     ) -> Draws:
         """``(directions, pairs)`` for each stage with a multi-view term, sent to ``device`` (the labels') in one copy."""
         settings = self.multi_view.settings

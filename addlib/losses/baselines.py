@@ -56,7 +56,7 @@ def attention_map(features: Tensor) -> Tensor:
 def attention_transfer_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean squared difference of the attention maps of maps (B, C, H, W), which may differ in C.
 
-    Zagoruyko and Komodakis (ICLR 2017), who have the Euclidean norm; the published code of ADD has the mean of squares.
+    Zagoruyko and Komodakis (ICLR 2017) have its Euclidean norm; this is the form of the published code of ADD.
     """
     first, second = attention_map(student), attention_map(teacher).detach()
     check_maps("(B, H, W)", (3,), student=first, teacher=second)
@@ -90,10 +90,7 @@ class NonLocalBlock(nn.Module):
 
 
 def non_local_loss(student: Tensor, teacher: Tensor, block: nn.Module) -> Tensor:
-    """Mean squared difference between the block's output on the student's and on the teacher's map (B, C, H, W).
-
-    ``block`` is trained through the student's side only; its parameters have the precision of the arithmetic.
-    """
+    """Mean squared difference of the outputs of ``block`` for both maps (B, C, H, W); it learns by the student's only."""
     check_maps(student=student, teacher=teacher)
     dtype = next((parameter.dtype for parameter in block.parameters()), torch.float32)
     # Cached, so that the power iteration of the spectral norm runs once and both sides see the same weights.

@@ -94,12 +94,10 @@ def multi_view_attention_loss(
         views, bins: numbers K of random directions and g of bins of a view, C // 2 if None, as in the paper.
         directions: (K, 3), unit rows, order (c, y, x) = dims 1, 2, 3 of the maps; drawn uniformly if None.
         pairs: ``(same, other)``, indices of T+ and T- in the batch, -1 for none, each (B,), or (K, B) with a pair for
-            each view; drawn by :func:`draw_pairs` if None. For ``variant="published"`` (K, 2, B), first the teacher's
-            map for each student's, then the student's map for each teacher's.
+            each view; drawn by :func:`draw_pairs` if None. (K, 2, B) for ``"published"``: T+ of S, then S+ of T.
         generator: source of directions and pairs, in this order; torch's global CPU generator if None.
-        coordinates: as :func:`project_grid`.
-        variant: ``"paper"``, or ``"published"`` for the numbers of the published code: mass is cut in raster order
-            whatever the direction, the last bin is dropped, every view has its hinge and pairs, in both directions.
+        variant: ``"paper"``, or ``"published"``: mass is cut in raster order whatever the direction, the last bin is
+            dropped, every view has its hinge and pairs, in both directions.
     """
     check_maps(student=student, teacher=teacher)
     gamma, eta, margin = _check_settings(gamma, eta, margin, coordinates, variant)

@@ -1,11 +1,9 @@
-"""Slices of a feature map: the grid of its elements projected on directions, histograms of its mass, and distances.
+"""Slices of a feature map, their attention vectors and distances: Le and Woo, "ADD" (AAAI 2022), eq. 4-8, algorithm 1.
 
-Eq. 4-8 and algorithm 1 of Le and Woo, "ADD" (AAAI 2022). A map A (C, H, W) is a distribution of mass P = A^2 / ||A||^2 over
-the points (c, y, x) of its grid. A unit direction theta sends every point to <theta, (c, y, x)>; the mass in each of g
-equal-width bins of this view's range is its attention vector. :func:`plain_attention` is this sum.
-
-The fast form, :class:`SlicePlan`, puts the elements in the order of their bins once for the whole batch, as bins depend on
-grid and directions only. Histogram and gradient are sums of gathered rows, without atomic additions: the same bits each run.
+A map A (C, H, W) is a distribution of mass A^2 / ||A||^2 over the points (c, y, x) of its grid. A unit direction theta
+sends every point to <theta, (c, y, x)>; the mass in each of g equal-width bins of this view's range is its attention
+vector. :func:`plain_attention` is this sum. :class:`SlicePlan` is fast: it sorts the elements by bin once for the whole
+batch. Sums of gathered rows need no atomic additions: the same bits each run.
 """
 
 from collections.abc import Sequence
@@ -23,7 +21,7 @@ COORDINATES = ("index", "unit")
 # Below this largest modulus the mass of a map fades to zero, where dividing by its norm would blow up noise.
 SMALLEST_PEAK = 1e-12
 
-# An element this close below an edge (in bins) counts as on it, so that devices that round differently agree.
+# An element this close below an edge (in bins) counts as on it, however a device rounds.
 EDGE_TOLERANCE = 1e-9
 
 
@@ -53,8 +51,7 @@ def random_directions(views: int, *, generator: Generator | None = None, device:
 def project_grid(shape: Sequence[int], directions: Tensor, *, coordinates: str = "index") -> Tensor:
     """<theta, (c, y, x)>, (K, C, H, W), float64, for every point of a grid (C, H, W) and directions (K, 3), eq. 6.
 
-    ``coordinates="index"`` counts 0, 1, 2, ... along every axis, as the published code does, so that the channels span
-    most of nearly every view; ``"unit"`` scales every axis to [0, 1].
+    ``coordinates="index"`` counts 0, 1, 2, ... along every axis, as published; ``"unit"`` scales every axis to [0, 1].
     """
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"shape is {tuple(shape)}, expected (C, H, W), each at least 1; leave the batch axis out")
@@ -67,10 +64,7 @@ def project_grid(shape: Sequence[int], directions: Tensor, *, coordinates: str =
 
 
 def bin_indices(projections: Tensor, bins: int) -> Tensor:
-    """Number, from 0 to ``bins`` - 1, of the equal-width bin of each projected point (K, ...) in its row's range, int64.
-
-    A point on an edge belongs to the upper bin, the largest value to the last bin; a row without extent is all bin 0.
-    """
+    """Equal-width bin, 0 to ``bins`` - 1, of each point (K, ...) in its row's range; the upper one for a point on an edge."""
     if bins < 1:
         raise ValueError(f"bins is {bins}, expected at least 1; the paper takes half the number of channels")
     flat = projections.double().flatten(1)
@@ -84,8 +78,7 @@ def bin_indices(projections: Tensor, bins: int) -> Tensor:
 def sliced_attention(features: Tensor, directions: Tensor, bins: int, *, coordinates: str = "index") -> Tensor:
     """Attention vectors (B, K, bins) of maps (B, C, H, W): the mass in equal-width bins of the projected grid.
 
-    Lines 1 to 7 of algorithm 1, in the paper's sense. Every view of a map sums to 1; of a map whose largest modulus is
-    below 1e-12 to less, of zeros to 0. ``directions`` (K, 3) and ``coordinates`` are as in :func:`project_grid`.
+    Every view of a map sums to 1; of a map whose largest modulus is below 1e-12 to less, of zeros to 0.
     """
     check_maps(features=features)
     plan = plan_slices(features.shape[1:], directions, bins, coordinates, features.device)
@@ -104,10 +97,9 @@ def sliced_wasserstein(
     coordinates: str = "index",
     reduction: str = "mean",
 ) -> Tensor:
-    """Sliced p-Wasserstein distance of the masses of maps (B, C, H, W), p 1 or 2, eq. 5 and 7: (B,), float64, not binned.
+    """Sliced p-Wasserstein distance (B,) of the masses of maps (B, C, H, W), p 1 or 2, eq. 5 and 7; for study, it sorts.
 
-    The integral is a mean over the given directions, (mean over views of W_p^p)^(1/p); ``reduction="none"`` gives W_p^p
-    of every view, (B, K). For study, not for training: it sorts every view.
+    It is (mean over views of W_p^p)^(1/p); ``reduction="none"`` gives W_p^p of every view, (B, K).
     """
     check_maps(first=first, second=second)
     check_choice("reduction", reduction, ("mean", "none"))
@@ -163,7 +155,7 @@ class SlicePlan(NamedTuple):
     def gradient(
         self, features: Tensor, slopes: Tensor, attention: Tensor, peak: Tensor, total: Tensor, upstream: Tensor
     ) -> Tensor:
-        """Gradient with respect to the map of sum(slopes * attention) times the scalar ``upstream``.
+        """Gradient of sum(slopes * attention) times the scalar ``upstream``.
 
         With p = m / M, m = (A / s)^2, M = max(sum of m, 1), s the peak and q(n) the sum over views of the slopes of the
         bins that hold element n: dA = 2 A / (s^2 M) (q - sum of p q), the last term only where M is the sum of m.
@@ -194,8 +186,7 @@ def plan_slices(
 ) -> SlicePlan:
     """Bins of a grid (C, H, W) seen from directions (K, 3), and its elements in the order of their bins.
 
-    ``raster``: as in the published code, which cuts the mass in its raster (c, y, x) order where the sorted projections
-    cross the edges, the element at the cut included: the direction decides how many elements a bin has, but not which.
+    ``raster``: the direction decides how many elements a bin has; they are cut in raster order, as in the published code.
     """
     projections = project_grid(shape, _check_directions(directions).to(device), coordinates=coordinates)
     index = bin_indices(projections, bins).flatten(1).to(torch.int16 if bins < 2**15 else torch.int32)
@@ -224,7 +215,7 @@ def _check_directions(directions: Tensor) -> Tensor:
     """Directions without gradient, if they are unit rows (K, 3). Lengths are read on a CPU only: a GPU would wait."""
     fits = isinstance(directions, Tensor) and directions.is_floating_point() and directions.shape[1:] == (3,)
     if fits and directions.is_cpu:
-        fits = bool(((directions.double().norm(dim=1) - 1).abs() <= 1e-3).all())
-    if not fits or not len(directions):
+        fits = len(directions) > 0 and bool(((directions.double().norm(dim=1) - 1).abs() <= 1e-3).all())
+    if not fits:
         raise ValueError(f"directions are {received(directions)}, expected unit rows (K, 3); use random_directions(K)")
     return directions.detach()
