@@ -6,10 +6,6 @@ from collections.abc import Callable, Container
 import torch
 from torch import Tensor
 
-# Samples are taken a few at a time, so that temporaries stay near the cache of a CPU and far below the maps of a large
-# batch; 48 samples in float32 are three cache lines.
-CHUNK_SAMPLES = 48
-
 
 def received(value: object) -> str:
     """What an error message says of an argument."""
@@ -32,7 +28,7 @@ def check_number(name: str, value: float, positive: bool = False) -> float:
     return float(value)
 
 
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: object, choices: tuple) -> None:
     if value not in choices:
         raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, choices))}")
 
@@ -43,9 +39,9 @@ def working_dtype(*tensors: Tensor) -> torch.dtype:
 
 
 def chunks(features: Tensor) -> list[slice]:
-    """Slices of the batch axis, each of few samples."""
+    """Slices of the batch axis, so that temporaries stay near a CPU's cache and far below the maps of a large batch."""
     elements = 2**21 if features.is_cpu else 2**23
-    size = max(1, min(elements // features[0].numel(), CHUNK_SAMPLES))
+    size = max(1, min(elements // features[0].numel(), 48))  # 48 samples in float32 are three cache lines
     return [slice(start, start + size) for start in range(0, len(features), size)]
 
 

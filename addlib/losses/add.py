@@ -61,9 +61,8 @@ class ADDLoss(nn.Module):
         variant: str = "paper",
     ):
         super().__init__()
-        counts = len(stage_weights_fr), len(stage_weights_mv)
-        if counts[0] != counts[1] or not counts[0]:
-            raise ValueError(f"{counts[0]} and {counts[1]} stage weights, expected as many of each, 0 for no term")
+        if not 0 < len(stage_weights_fr) == len(stage_weights_mv):
+            raise ValueError(f"weights {stage_weights_fr} and {stage_weights_mv}, expected one of each for every stage")
         self.stage_weights_fr = tuple(check_number("a stage weight", weight) for weight in stage_weights_fr)
         self.stage_weights_mv = tuple(check_number("a stage weight", weight) for weight in stage_weights_mv)
         self.alpha, self.beta = check_number("alpha", alpha), check_number("beta", beta)
@@ -118,7 +117,7 @@ class ADDLoss(nn.Module):
         drawn = []
         for _ in range(sum(viewed)):
             drawn.append(random_directions(settings["views"], generator=generator, device=source))
-            drawn += [] if labels is None else draw_scores(len(labels), shape, generator)
+            drawn += [] if labels is None else [draw_scores(len(labels), shape, generator)]
         if device != source and drawn:
             flat = torch.cat([tensor.flatten() for tensor in drawn])
             flat = (flat.pin_memory() if device.type == "cuda" else flat).to(device, non_blocking=True)
@@ -127,5 +126,4 @@ class ADDLoss(nn.Module):
         sent = iter(drawn)
         if labels is None:
             return [(next(sent), None) if wanted else None for wanted in viewed]
-        labels = labels.to(device)
-        return [(next(sent), choose_pairs(labels, next(sent), next(sent))) if wanted else None for wanted in viewed]
+        return [(next(sent), choose_pairs(labels.to(device), next(sent))) if wanted else None for wanted in viewed]

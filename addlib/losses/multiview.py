@@ -173,23 +173,22 @@ class _MultiViewLoss(torch.autograd.Function):
 def draw_pairs(labels: Tensor, *, shape: tuple[int, ...] = (), generator: torch.Generator | None = None) -> Pairs:
     """Random indices (*shape, B) of another sample of its class, and of one of another class; -1 where there is none."""
     labels = check_labels(labels)
-    return choose_pairs(labels, *draw_scores(len(labels), shape, generator))
+    return choose_pairs(labels, draw_scores(len(labels), shape, generator).to(labels.device))
 
 
-def draw_scores(batch: int, shape: tuple[int, ...], generator: torch.Generator | None) -> list[Tensor]:
-    """Independent uniform numbers (..., B, B) for T+ and for T-; float64 makes ties improbable."""
-    device = generator.device if generator is not None else "cpu"
-    size = (*shape, batch, batch)
-    return [torch.rand(size, generator=generator, dtype=torch.float64, device=device) for _ in range(2)]
+def draw_scores(batch: int, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    """Uniform numbers (2, ..., B, B) for T+ and for T-; float64 makes ties improbable."""
+    source = generator.device if generator is not None else "cpu"
+    return torch.rand((2, *shape, batch, batch), generator=generator, dtype=torch.float64, device=source)
 
 
-def choose_pairs(labels: Tensor, *scores: Tensor) -> Pairs:
+def choose_pairs(labels: Tensor, scores: Tensor) -> Pairs:
     """The allowed partner with the largest score, which is a uniform choice; -1 where none is allowed."""
     alike = labels[:, None] == labels
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     chosen = []
     for score, allowed in zip(scores, (alike & ~itself, ~alike), strict=True):
-        best, index = score.to(labels.device).masked_fill(~allowed, -1).max(-1)
+        best, index = score.masked_fill(~allowed, -1).max(-1)
         chosen.append(index.masked_fill_(best < 0, -1))
     return chosen[0], chosen[1]
 

@@ -41,8 +41,6 @@ def plain_attention(features: Tensor, index: Tensor, bins: int) -> Tensor:
 
 def random_directions(views: int, *, generator: Generator | None = None, device: torch.device | str = "cpu") -> Tensor:
     """Directions (views, 3), float64, order (c, y, x), uniform on the unit sphere, drawn where ``generator`` is."""
-    if views < 1:
-        raise ValueError(f"views is {views}, expected at least 1; to switch the loss off, give its stage the weight 0")
     source = generator.device if generator is not None else "cpu"
     normal = torch.randn(views, 3, generator=generator, dtype=torch.float64, device=source)
     return functional.normalize(normal, dim=1).to(device)
@@ -53,8 +51,6 @@ def project_grid(shape: Sequence[int], directions: Tensor, *, coordinates: str =
 
     ``coordinates="index"`` counts 0, 1, 2, ... along every axis, as published; ``"unit"`` scales every axis to [0, 1].
     """
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"shape is {tuple(shape)}, expected (C, H, W), each at least 1; leave the batch axis out")
     check_choice("coordinates", coordinates, COORDINATES)
     theta = _check_directions(directions).double()
     axes = [torch.arange(size, dtype=torch.float64, device=theta.device) for size in shape]
@@ -103,8 +99,7 @@ def sliced_wasserstein(
     """
     check_maps(first=first, second=second)
     check_choice("reduction", reduction, ("mean", "none"))
-    if p not in (1, 2):
-        raise ValueError(f"p is {p!r}, expected 1 or 2")
+    check_choice("p", p, (1, 2))
     projections = project_grid(first.shape[1:], directions, coordinates=coordinates).to(first.device).flatten(1)
     masses = [plain_mass(features.double()) for features in (first, second)]
     costs = []
