@@ -6,16 +6,12 @@
 * ``add``: both over the stages of a backbone, eq. 10
 * ``baselines``: FitNet hints, attention transfer, non-local features, soft targets
 
-Each loss is a pure function and a thin module that stores its settings. No gradient reaches a teacher.
-
-In your own loop: maps may have any layout and precision, the teacher's may come from ``torch.inference_mode``, and
-every loss can be logged there. ``torch.compile`` leaves the losses of ADD to Python (a graph break). Inside a gradient
-checkpoint draw first, ``draws = loss.draw(labels)``, and pass ``draws``, or leave ``generator`` out: torch sets back its
-global generator for the second computation, and no other.
+Each is a pure function and a thin module. Maps may have any layout and precision; what does not fit raises ``ValueError``.
+No gradient reaches the teacher. In a gradient checkpoint draw first, ``draws = loss.draw(labels)``, or pass no generator.
 """
 
-from addlib.losses.add import PUBLISHED_STAGE_WEIGHTS_FR, PUBLISHED_STAGE_WEIGHTS_MV, ADDLoss, ADDTerms
-from addlib.losses.baselines import (
+from .add import PUBLISHED_STAGE_WEIGHTS_FR, PUBLISHED_STAGE_WEIGHTS_MV, ADDLoss, ADDTerms
+from .baselines import (
     AttentionTransferLoss,
     HintLoss,
     NonLocalBlock,
@@ -27,21 +23,9 @@ from addlib.losses.baselines import (
     non_local_loss,
     soft_target_loss,
 )
-from addlib.losses.frequency import (
-    FrequencyAttention,
-    FrequencyAttentionLoss,
-    frequency_attention,
-    frequency_attention_loss,
-)
-from addlib.losses.multiview import MultiViewAttentionLoss, draw_pairs, multi_view_attention_loss
-from addlib.losses.slices import (
-    bin_indices,
-    project_grid,
-    random_directions,
-    sliced_attention,
-    sliced_wasserstein,
-    wasserstein_1d,
-)
+from .frequency import FrequencyAttention, FrequencyAttentionLoss, frequency_attention, frequency_attention_loss
+from .multiview import MultiViewAttentionLoss, draw_pairs, multi_view_attention_loss
+from .slices import bin_indices, project_grid, random_directions, sliced_attention, sliced_wasserstein, wasserstein_1d
 
 __all__ = [
     "PUBLISHED_STAGE_WEIGHTS_FR", "PUBLISHED_STAGE_WEIGHTS_MV", "ADDLoss", "ADDTerms", "AttentionTransferLoss",

@@ -1,59 +1,34 @@
 """What every loss needs: checks of its arguments, precision of the arithmetic, chunks of a batch. Not public."""
 
-from __future__ import annotations
-
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import torch
 from torch import Tensor
 
-# Samples are taken a few at a time, so that temporaries stay near the cache of a CPU and far below the maps of a large
-# batch. 48 samples in float32 are three cache lines: fetching 8 takes as long as fetching 32, 96 gain nothing over 48.
-CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**23}
-CHUNK_SAMPLES = 48
+
+def received(value: object) -> str:
+    """What an error message says of an argument."""
+    return f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
-def check_floating(name: str, tensor: Tensor) -> None:
-    if not tensor.is_floating_point():
-        raise ValueError(f"{name} holds {tensor.dtype}, expected floating-point numbers; convert it with .float()")
-    if tensor.numel() == 0:
-        raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected no empty axis; skip empty batches")
+def check_maps(expected: str = "(B, C, H, W)", axes: Container[int] = (4,), **maps: Tensor) -> None:
+    """Raise ``ValueError`` unless all are non-empty floating-point maps (B, C, H, W) of one shape and device."""
+    for name, x in maps.items():
+        if not isinstance(x, Tensor) or x.ndim not in axes or not x.numel() or not x.is_floating_point():
+            raise ValueError(f"{name} is {received(x)}, expected one non-empty tensor {expected} of floating point")
+    if len({(x.shape, x.device) for x in maps.values()}) > 1:
+        found = " against ".join(f"{received(x)} on {x.device}" for x in maps.values())
+        raise ValueError(f"{' and '.join(maps)} differ: {found}; choose stages that match, or project to one shape")
 
 
-def check_map(name: str, features: Tensor) -> None:
-    """Raise ``ValueError`` unless ``features`` is a non-empty floating-point map (B, C, H, W)."""
-    if not isinstance(features, Tensor):
-        raise ValueError(f"{name} is a {type(features).__name__}, expected a tensor (B, C, H, W); pass one stage")
-    if features.ndim != 4:
-        raise ValueError(f"{name} has shape {tuple(features.shape)}, expected (B, C, H, W): a stage before pooling")
-    check_floating(name, features)
-
-
-def check_alike(student: Tensor, teacher: Tensor, remedy: str, axes: tuple[int, ...] | None = None) -> None:
-    """Raise ``ValueError`` unless both have the same device and the same shape, in ``axes`` if given."""
-    shapes = tuple(student.shape), tuple(teacher.shape)
-    if any(shapes[0][i] != shapes[1][i] for i in axes) if axes else shapes[0] != shapes[1]:
-        raise ValueError(f"student and teacher differ: {shapes[0]} against {shapes[1]}; {remedy}")
-    if student.device != teacher.device:
-        raise ValueError(f"student is on {student.device}, teacher on {teacher.device}; move one with .to(device)")
-
-
-def check_pair(student: Tensor, teacher: Tensor) -> None:
-    """Raise ``ValueError`` unless student and teacher are floating-point maps (B, C, H, W) of one shape and device."""
-    check_map("student", student)
-    check_map("teacher", teacher)
-    check_alike(student, teacher, "choose the stages that match, or project the student's map to the teacher's shape")
-
-
-def check_number(name: str, value: float) -> float:
-    """Return ``value`` as a float; raise ``ValueError`` unless it is finite and at least 0."""
-    if not 0 <= float(value) < float("inf"):
-        raise ValueError(f"{name} is {value!r}, expected a finite number of at least 0")
+def check_number(name: str, value: float, positive: bool = False) -> float:
+    if not 0 <= float(value) < float("inf") or (positive and not value):
+        raise ValueError(f"{name} is {value!r}, expected a finite number {'above' if positive else 'of at least'} 0")
     return float(value)
 
 
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: object, choices: tuple) -> None:
     if value not in choices:
         raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, choices))}")
 
@@ -64,20 +39,10 @@ def working_dtype(*tensors: Tensor) -> torch.dtype:
 
 
 def chunks(features: Tensor) -> list[slice]:
-    """Slices of the batch axis, each of few samples."""
-    elements = CHUNK_ELEMENTS.get(features.device.type, CHUNK_ELEMENTS["cuda"])
-    size = max(1, min(elements // features[0].numel(), CHUNK_SAMPLES))
+    """Slices of the batch axis, so that temporaries stay near a CPU's cache and far below the maps of a large batch."""
+    elements = 2**21 if features.is_cpu else 2**23
+    size = max(1, min(elements // features[0].numel(), 48))  # 48 samples in float32 are three cache lines
     return [slice(start, start + size) for start in range(0, len(features), size)]
-
-
-def full_precision(tensor: Tensor) -> torch.autocast:
-    """Context in which autocast of the tensor's device is off."""
-    return torch.autocast(tensor.device.type, enabled=False)
-
-
-def wants_gradient(tensor: Tensor) -> bool:
-    """Whether a gradient may be asked for; never in ``torch.inference_mode`` or ``torch.no_grad``."""
-    return torch.is_grad_enabled() and tensor.requires_grad
 
 
 def untraced(function: Callable) -> Callable:
@@ -85,8 +50,8 @@ def untraced(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def run(*arguments, **options):
-        if torch.compiler.is_compiling():  # only then: disable() loads the compiler, which takes seconds
-            return torch.compiler.disable(function)(*arguments, **options)
-        return function(*arguments, **options)
+        # Only while compiling: disable() loads the compiler, which takes seconds.
+        call = torch.compiler.disable(function) if torch.compiler.is_compiling() else function
+        return call(*arguments, **options)
 
     return run

@@ -1,71 +1,46 @@
-"""The distillation loss of ADD: frequency and multi-view attention over the stages of a backbone, eq. 10.
+"""The distillation loss of ADD over the stages of a backbone: Le and Woo (AAAI 2022), eq. 10.
 
-Le and Woo, "ADD" (AAAI 2022). The paper writes the sum for one pair of maps,
-
-    loss = alpha * L_FR + beta * L_MV
-
-and the published code sums both terms over the four stages of a ResNet, each stage with a weight of its own. The
-classification loss is not part of it: add it in the training loop.
+The paper writes ``alpha * L_FR + beta * L_MV`` for one pair of maps; the published code sums both terms over the four
+stages of a ResNet, each stage with a weight of its own. The classification loss is not part of it.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from addlib.losses._checks import check_number, check_pair, untraced
-from addlib.losses.frequency import FrequencyAttentionLoss
-from addlib.losses.multiview import (
-    MultiViewAttentionLoss,
-    Pairs,
-    check_labels,
-    choose_pairs,
-    draw_scores,
-    pairs_shape,
-)
-from addlib.losses.slices import random_directions
+from ._checks import check_number, untraced
+from .frequency import FrequencyAttentionLoss
+from .multiview import MultiViewAttentionLoss, Pairs, check_labels, choose_pairs, draw_scores
+from .slices import random_directions
 
 # Weights of the stages of ResNet-50, shallow to deep, in the published code.
 PUBLISHED_STAGE_WEIGHTS_FR = (0.0, 1.0, 2.0, 0.25)
 PUBLISHED_STAGE_WEIGHTS_MV = (0.0, 0.5, 2.5, 2.0)
 
-Draw = tuple[Tensor, Pairs | None]
+Maps, Labels = Sequence[Tensor], Tensor | None
+Draws = Sequence[tuple[Tensor, Pairs | None] | None] | None
 
 
 class ADDTerms(NamedTuple):
-    """The distillation loss and what it is made of.
+    """The distillation loss and what it is made of."""
 
-    ``total`` = alpha * ``frequency`` + beta * ``multi_view``, and these are the weighted sums of the stages. The last
-    two hold the terms of every stage before weighting, (stages,), without gradient, NaN where a term was not computed
-    because its weight is 0: for logging.
-    """
-
-    total: Tensor
-    frequency: Tensor
+    total: Tensor  # alpha * frequency + beta * multi_view
+    frequency: Tensor  # weighted sums over the stages
     multi_view: Tensor
-    frequency_stages: Tensor
+    frequency_stages: Tensor  # (stages,), before weighting, without gradient, NaN where not computed: for logging
     multi_view_stages: Tensor
 
 
 class ADDLoss(nn.Module):
-    """Distillation loss of eq. 10 over several stages.
+    """Distillation loss of eq. 10 over several stages; a term whose weight is 0 is not computed.
 
     Args:
-        stage_weights_fr, stage_weights_mv: one non-negative weight for each stage, shallow to deep, for L_FR and
-            L_MV. ``PUBLISHED_STAGE_WEIGHTS_FR`` and ``PUBLISHED_STAGE_WEIGHTS_MV`` are those of the published code.
-        alpha, beta: weights of L_FR and L_MV; 1, and 16 to 23 tuned on each data set, in the paper. Plain attributes:
-            set ``alpha`` to 0 to switch the frequency term off, as the published code does in its first epochs.
-        gamma_fr, detach_weight: gamma and detach_weight of :func:`addlib.losses.frequency_attention_loss`.
-        views, bins, gamma_mv, eta, margin, coordinates, variant: as
-            :func:`addlib.losses.multi_view_attention_loss`. Directions and pairs are drawn anew for every stage.
-
-    A term whose weight is 0 is not computed. Value and gradient are finite for every finite input, but the gradient of
-    a float16 map: each term saturates for itself, their weighted sum may overflow to infinity, which GradScaler sees.
-
+        stage_weights_fr, stage_weights_mv: weights of L_FR and L_MV, one for each stage, shallow to deep.
+        alpha, beta: weights of L_FR and L_MV; 1, and 16 to 23 tuned on each data set, in the paper.
+        gamma_fr, detach_weight: as :func:`frequency_attention_loss`.
+        views, bins, gamma_mv, eta, margin, coordinates, variant: as :func:`multi_view_attention_loss`.
     """
 
     def __init__(
@@ -84,100 +59,65 @@ class ADDLoss(nn.Module):
         margin: float = 0.012,
         coordinates: str = "index",
         variant: str = "paper",
-    ) -> None:
+    ):
         super().__init__()
-        if len(stage_weights_fr) != len(stage_weights_mv) or not len(stage_weights_fr):
-            counts = f"{len(stage_weights_fr)} stage weights for frequency and {len(stage_weights_mv)} for multi-view attention"
-            raise ValueError(f"{counts}, expected the same number, at least 1; give stages without a term the weight 0")
+        if not 0 < len(stage_weights_fr) == len(stage_weights_mv):
+            raise ValueError(f"weights {stage_weights_fr} and {stage_weights_mv}, expected one of each for every stage")
         self.stage_weights_fr = tuple(check_number("a stage weight", weight) for weight in stage_weights_fr)
         self.stage_weights_mv = tuple(check_number("a stage weight", weight) for weight in stage_weights_mv)
-        self.alpha = check_number("alpha", alpha)
-        self.beta = check_number("beta", beta)
-        self.frequency = FrequencyAttentionLoss(check_number("gamma_fr", gamma_fr), detach_weight)
+        self.alpha, self.beta = check_number("alpha", alpha), check_number("beta", beta)
+        self.frequency = FrequencyAttentionLoss(gamma_fr, detach_weight)
         self.multi_view = MultiViewAttentionLoss(views, bins, gamma_mv, eta, margin, coordinates, variant)
 
-    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], labels: Tensor | None, **drawn) -> Tensor:
-        """Total loss, a scalar; arguments as :meth:`terms`."""
+    def forward(self, student: Maps, teacher: Maps, labels: Labels, **drawn) -> Tensor:
+        """Total loss; arguments as :meth:`terms`."""
         return self.terms(student, teacher, labels, **drawn).total
 
     @untraced
     def terms(
-        self,
-        student: Sequence[Tensor],
-        teacher: Sequence[Tensor],
-        labels: Tensor | None,
-        *,
-        generator: torch.Generator | None = None,
-        draws: Sequence[Draw | None] | None = None,
+        self, student: Maps, teacher: Maps, labels: Labels, *, generator: Generator | None = None, draws: Draws = None
     ) -> ADDTerms:
-        """Total loss and its terms, computed once.
+        """Total loss and its terms for a map (B, C, H, W) of each stage, shallow to deep, and the classes (B,).
 
-        Args:
-            student, teacher: as many maps (B, C, H, W) as there are stage weights, shallow to deep. The teacher
-                receives no gradient.
-            labels: (B,) or (B, 1), class of every image; None if ``eta`` is 0 or ``draws`` are given.
-            generator: source of directions and pairs, torch's global CPU generator if None.
-            draws: directions and pairs made by :meth:`draw`; drawn anew if None. Give them where the loss is computed
-                inside a checkpoint: only torch's global generator is set back before the second computation.
-
-        Raises:
-            ValueError: the number of stages is wrong, or the maps of a stage do not fit; the message names the stage.
+        ``generator`` is the source of directions and pairs, unless they are given as ``draws``, made by :meth:`draw`.
         """
         stages = len(self.stage_weights_fr)
         if len(student) != stages or len(teacher) != stages:
             counts = f"{len(student)} student and {len(teacher)} teacher stages"
             raise ValueError(f"{counts}, expected {stages} of each; give unused stages the weight 0")
-        frequency: list[Tensor | None] = [None] * stages
-        multi_view: list[Tensor | None] = [None] * stages
-        for i, weight in enumerate(self.stage_weights_fr):
-            if weight * self.alpha:
-                with _naming(i):
+        device = student[0].device
+        draws = self.draw(labels, generator=generator, device=device) if draws is None else draws
+        frequency, multi_view = {}, {}
+        for i in range(stages):
+            try:
+                if self.stage_weights_fr[i] * self.alpha:
                     frequency[i] = self.frequency(student[i], teacher[i])
-        for i, weight in enumerate(self.stage_weights_mv):
-            if weight * self.beta:
-                with _naming(i):
-                    check_pair(student[i], teacher[i])
-                    if draws is None:
-                        labels = check_labels(labels, len(student[i])) if self.multi_view.settings["eta"] else None
-                        draws = self.draw(labels, generator=generator, device=student[i].device)
+                if self.stage_weights_mv[i] * self.beta:
                     directions, pairs = draws[i]
                     multi_view[i] = self.multi_view(student[i], teacher[i], labels, directions=directions, pairs=pairs)
-        weights = self.stage_weights_fr, self.stage_weights_mv
-        sums = [_weighted_sum(*terms, student[0]) for terms in zip((frequency, multi_view), weights, strict=True)]
-        missing = torch.full((), float("nan"), device=student[0].device)
-        logged = [
-            torch.stack([missing if value is None else value.detach() for value in values])
-            for values in (frequency, multi_view)
-        ]
+            except ValueError as error:
+                raise ValueError(f"stage {i} (counted from 0, shallow to deep): {error}") from error
+        zero = torch.zeros((), device=device)
+        sums, logged = [], []
+        for values, weights in ((frequency, self.stage_weights_fr), (multi_view, self.stage_weights_mv)):
+            sums.append(torch.stack([weights[i] * value for i, value in values.items()]).sum() if values else zero)
+            logged.append(torch.stack([values.get(i, zero / 0) for i in range(stages)]).detach())
         return ADDTerms(self.alpha * sums[0] + self.beta * sums[1], *sums, *logged)
 
     def draw(
-        self,
-        labels: Tensor | None,
-        *,
-        generator: torch.Generator | None = None,
-        device: str | torch.device | None = None,
-    ) -> list[Draw | None]:
-        """Directions and pairs of one step, for all stages, sent to the device in one copy.
-
-        Args:
-            labels, generator: as :meth:`terms`.
-            device: of the maps; that of ``labels`` if None.
-
-        Returns:
-            For every stage ``(directions, pairs)``, or None where its multi-view term has the weight 0.
-        """
+        self, labels: Labels, *, generator: Generator | None = None, device: torch.device | str | None = None
+    ) -> Draws:
+        """``(directions, pairs)`` for each stage with a multi-view term, sent to ``device`` (the labels') in one copy."""
         settings = self.multi_view.settings
-        views, shape = settings["views"], pairs_shape(settings["variant"], settings["views"])
-        labels = check_labels(labels) if settings["eta"] else None
-        source = generator.device if generator is not None else torch.device("cpu")
         viewed = [weight * self.beta > 0 for weight in self.stage_weights_mv]
-        drawn: list[Tensor] = []
-        for _ in range(sum(viewed)):
-            drawn.append(random_directions(views, generator=generator, device=source))
-            if labels is not None:
-                drawn += draw_scores(len(labels), shape, generator)
+        labels = check_labels(labels) if settings["eta"] and any(viewed) else None
+        shape = (settings["views"], 2) if settings["variant"] == "published" else ()
+        source = generator.device if generator is not None else torch.device("cpu")
         device = torch.device(device or (source if labels is None else labels.device))
+        drawn = []
+        for _ in range(sum(viewed)):
+            drawn.append(random_directions(settings["views"], generator=generator, device=source))
+            drawn += [] if labels is None else [draw_scores(len(labels), shape, generator)]
         if device != source and drawn:
             flat = torch.cat([tensor.flatten() for tensor in drawn])
             flat = (flat.pin_memory() if device.type == "cuda" else flat).to(device, non_blocking=True)
@@ -186,22 +126,4 @@ class ADDLoss(nn.Module):
         sent = iter(drawn)
         if labels is None:
             return [(next(sent), None) if wanted else None for wanted in viewed]
-        labels = labels.to(device)
-        return [(next(sent), choose_pairs(labels, next(sent), next(sent))) if wanted else None for wanted in viewed]
-
-    def extra_repr(self) -> str:
-        return f"{self.stage_weights_fr}, {self.stage_weights_mv}, alpha={self.alpha:g}, beta={self.beta:g}"
-
-
-@contextmanager
-def _naming(stage: int) -> Iterator[None]:
-    """Errors name the stage."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"stage {stage} (counted from 0, shallow to deep): {error}") from error
-
-
-def _weighted_sum(values: list[Tensor | None], weights: tuple[float, ...], like: Tensor) -> Tensor:
-    terms = [weight * value for weight, value in zip(weights, values, strict=True) if value is not None]
-    return torch.stack(terms).sum() if terms else torch.zeros((), device=like.device)
+        return [(next(sent), choose_pairs(labels.to(device), next(sent))) if wanted else None for wanted in viewed]

@@ -1,11 +1,8 @@
-"""Distillation baselines: FitNet hints, attention transfer (AT), non-local features (NL) and soft targets (KD).
+"""Baselines of ADD (AAAI 2022, supplement C): FitNet hints, attention transfer, non-local features; and soft targets.
 
-Those of section C of the supplement of Le and Woo, "ADD" (AAAI 2022), and Hinton's. Where papers leave something open, it
-follows the published code of ADD. Each returns a scalar, float32 (float64 if an input is), in float32 or better also
-under autocast; no gradient reaches the teacher.
+Where papers leave something open, they follow the published code of ADD. Each returns a scalar, float32 (float64 if an
+input is), in float32 or better under autocast too.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 
@@ -15,65 +12,41 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
-from addlib.losses._checks import (
-    check_alike,
-    check_choice,
-    check_floating,
-    check_map,
-    check_pair,
-    full_precision,
-    working_dtype,
-)
-from addlib.losses.slices import SMALLEST_PEAK
+from ._checks import check_choice, check_maps, check_number, working_dtype
+from .slices import SMALLEST_PEAK
 
 
 def hint_loss(student: Tensor, teacher: Tensor, *, variant: str = "paper") -> Tensor:
-    """Distance between the embeddings, mean over the batch: FitNets, Romero et al. (ICLR 2015), eq. 3.
+    """Half the squared distance of embeddings (B, D), mean over the batch: FitNets, Romero et al. (ICLR 2015), eq. 3.
 
-    Args:
-        student, teacher: embeddings (B, D), or any (B, ...) of one shape, floating point. :class:`HintLoss` bridges
-            widths.
-        variant: ``"paper"``: half the squared Euclidean distance. ``"published"``: what the published code of ADD calls
-            FitNet, 2 - 2 cos of the angle between the embeddings, as the squared distance of the normalised ones.
-
-    Raises:
-        ValueError: shapes or devices differ, an input has no batch axis, is empty or not floating point, or
-            ``variant`` is unknown.
+    ``variant="published"`` is what the published code of ADD calls FitNet: that of the normalised ones, 2 - 2 cos.
     """
     check_choice("variant", variant, ("paper", "published"))
-    first, second = _rows(student, teacher, "embeddings (B, D)", "use HintLoss(student_width, teacher_width)")
+    first, second = _rows(student, teacher)
     if variant == "published":
         return (_unit_rows(first) - _unit_rows(second)).square().sum(1).mean()
     return (first - second).clamp(-(2.0**50), 2.0**50).square().sum(1).mean() / 2
 
 
 class HintLoss(nn.Module):
-    """:func:`hint_loss` behind a linear regressor if ``student_width`` and ``teacher_width``, D of both, differ.
+    """:func:`hint_loss` behind a linear regressor, trained with the student, if its widths (D) differ."""
 
-    The regressor is trained with the student: give the module's parameters to the optimiser.
-    """
-
-    def __init__(
-        self, student_width: int | None = None, teacher_width: int | None = None, variant: str = "paper"
-    ) -> None:
+    def __init__(self, student_width: int | None = None, teacher_width: int | None = None, variant: str = "paper"):
         super().__init__()
         check_choice("variant", variant, ("paper", "published"))
-        if (student_width is None) != (teacher_width is None):
-            raise ValueError(f"widths are {student_width} and {teacher_width}, expected both or neither")
         self.variant = variant
-        same = student_width == teacher_width
-        self.regressor = nn.Identity() if same else nn.Linear(student_width, teacher_width)
+        self.regressor = nn.Identity() if student_width == teacher_width else nn.Linear(student_width, teacher_width)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         if isinstance(self.regressor, nn.Linear):
-            with full_precision(student):
+            with torch.autocast(student.device.type, enabled=False):
                 student = self.regressor(student.to(self.regressor.weight.dtype))
         return hint_loss(student, teacher, variant=self.variant)
 
 
 def attention_map(features: Tensor) -> Tensor:
     """Spatial attention (B, H, W) of maps (B, C, H, W): squares summed over channels, of Euclidean length 1 (or 0)."""
-    check_map("features", features)
+    check_maps(features=features)
     values = features.to(working_dtype(features))
     peak = values.detach().abs().amax((1, 2, 3), keepdim=True).clamp_min(SMALLEST_PEAK)
     summed = (values / peak).square().sum(1)
@@ -81,57 +54,35 @@ def attention_map(features: Tensor) -> Tensor:
 
 
 def attention_transfer_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean over batch and positions of the squared difference of the attention maps; scaling a map changes nothing.
+    """Mean squared difference of the attention maps of maps (B, C, H, W), which may differ in C.
 
-    Zagoruyko and Komodakis, "Paying More Attention to Attention" (ICLR 2017), which has the Euclidean norm instead of
-    the mean of squares; this is the form of the published code of ADD.
-
-    Args:
-        student, teacher: maps (B, C, H, W), floating point; the numbers of channels may differ.
-
-    Raises:
-        ValueError: batch, height, width or device differ, or an input is not a floating-point map (B, C, H, W).
+    Zagoruyko and Komodakis (ICLR 2017) have its Euclidean norm; this is the form of the published code of ADD.
     """
-    check_map("student", student)
-    check_map("teacher", teacher)
-    check_alike(student, teacher, "B, H and W must agree: choose the stages that match, or resize one map", (0, 2, 3))
-    dtype = working_dtype(student, teacher)
-    return (attention_map(student).to(dtype) - attention_map(teacher.detach()).to(dtype)).square().mean()
+    first, second = attention_map(student), attention_map(teacher).detach()
+    check_maps("(B, H, W)", (3,), student=first, teacher=second)
+    return (first - second).square().mean()
 
 
 class AttentionTransferLoss(nn.Module):
     """:func:`attention_transfer_loss` as a module."""
 
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
-        return attention_transfer_loss(student, teacher)
+    forward = staticmethod(attention_transfer_loss)
 
 
 class NonLocalBlock(nn.Module):
-    """Self-attention over the positions of a map (B, C, H, W), to the same shape.
+    """x + gate * W softmax(theta(x)^T phi(x)) g(x) over the positions of a map x (B, C, H, W).
 
-    Wang et al., "Non-local Neural Networks" (CVPR 2018), eq. 1 and 6, embedded Gaussian,
-
-        y = softmax(theta(x)^T phi(x)) g(x),   output = x + gate * W y
-
-    spectrally normalised, with a gate that is 0 at the start. theta, phi and g have ``channels / reduction`` channels.
+    Wang et al., "Non-local Neural Networks" (CVPR 2018), eq. 1 and 6, spectrally normalised; the gate is 0 at the start.
     """
 
-    def __init__(self, channels: int, reduction: int = 8) -> None:
+    def __init__(self, channels: int, reduction: int = 8):
         super().__init__()
-        if channels < 1 or reduction < 1:
-            raise ValueError(f"channels={channels} and reduction={reduction}, expected at least 1 each")
         inner = max(channels // reduction, 1)
-        self.channels = channels
-        self.theta = spectral_norm(nn.Conv2d(channels, inner, 1, bias=False))
-        self.phi = spectral_norm(nn.Conv2d(channels, inner, 1, bias=False))
-        self.g = spectral_norm(nn.Conv2d(channels, inner, 1, bias=False))
+        self.theta, self.phi, self.g = (spectral_norm(nn.Conv2d(channels, inner, 1, bias=False)) for _ in range(3))
         self.out = spectral_norm(nn.Conv2d(inner, channels, 1, bias=False))
         self.gate = nn.Parameter(torch.zeros(()))
 
     def forward(self, features: Tensor) -> Tensor:
-        check_map("features", features)
-        if features.shape[1] != self.channels:
-            raise ValueError(f"features have {features.shape[1]} channels, expected {self.channels}; a block a stage")
         theta, phi, g = (layer(features).flatten(2) for layer in (self.theta, self.phi, self.g))
         attention = torch.bmm(theta.transpose(1, 2), phi).softmax(2)
         gathered = torch.bmm(g, attention.transpose(1, 2))
@@ -139,20 +90,11 @@ class NonLocalBlock(nn.Module):
 
 
 def non_local_loss(student: Tensor, teacher: Tensor, block: nn.Module) -> Tensor:
-    """Mean squared difference between the block's output on the student's and on the teacher's map.
-
-    Args:
-        student, teacher: maps (B, C, H, W), floating point, of one shape.
-        block: shared by both and trained with the student, through the student's side only. With a closed gate the
-            loss is the mean squared difference of the maps. Its parameters have the precision of the arithmetic.
-
-    Raises:
-        ValueError: maps differ, or have another number of channels than the block.
-    """
-    check_pair(student, teacher)
+    """Mean squared difference of the outputs of ``block`` for both maps (B, C, H, W); it learns by the student's only."""
+    check_maps(student=student, teacher=teacher)
     dtype = next((parameter.dtype for parameter in block.parameters()), torch.float32)
     # Cached, so that the power iteration of the spectral norm runs once and both sides see the same weights.
-    with full_precision(student), parametrize.cached():
+    with torch.autocast(student.device.type, enabled=False), parametrize.cached():
         prediction = block(student.to(dtype))
         with torch.no_grad():
             target = block(teacher.to(dtype))
@@ -160,41 +102,24 @@ def non_local_loss(student: Tensor, teacher: Tensor, block: nn.Module) -> Tensor
 
 
 class NonLocalLoss(nn.Module):
-    """:func:`non_local_loss` summed over stages, with a block for each; ``channels`` are those of every stage.
+    """:func:`non_local_loss` summed over stages, with a block, trained with the student, for the channels of each."""
 
-    Give the module's parameters to the student's optimiser.
-    """
-
-    def __init__(self, channels: Sequence[int], reduction: int = 8) -> None:
+    def __init__(self, channels: Sequence[int], reduction: int = 8):
         super().__init__()
-        if not len(channels):
-            raise ValueError("channels are empty, expected the number of channels of every stage")
         self.blocks = nn.ModuleList(NonLocalBlock(count, reduction) for count in channels)
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-        stages = len(self.blocks)
-        if len(student) != stages or len(teacher) != stages:
-            raise ValueError(f"{len(student)} student and {len(teacher)} teacher stages, expected {stages} of each")
-        maps = zip(student, teacher, self.blocks, strict=True)
-        return torch.stack([non_local_loss(first, second, block) for first, second, block in maps]).sum()
+        stages = zip(student, teacher, self.blocks, strict=True)
+        return torch.stack([non_local_loss(*stage) for stage in stages]).sum()
 
 
 def soft_target_loss(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
-    """T^2 KL(p_teacher || p_student) with p = softmax(logits / T), mean over the batch.
+    """T^2 KL(p_teacher || p_student) with p = softmax(logits / T) of logits (B, classes), mean over the batch.
 
-    Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (2015), eq. 1-2, but for a constant. T^2
-    keeps the size of the gradient when T changes.
-
-    Args:
-        student, teacher: logits (B, classes), floating point.
-        temperature: T, more than 0.
-
-    Raises:
-        ValueError: shapes or devices differ, an input is not floating point (B, classes), T is not positive.
+    Hinton, Vinyals and Dean (2015), eq. 1-2, but for a constant. T^2 keeps the size of the gradient when T changes.
     """
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"temperature is {temperature!r}, expected more than 0")
-    first, second = _rows(student, teacher, "logits (B, classes)", "give both networks the same classes")
+    check_number("temperature", temperature, positive=True)
+    first, second = _rows(student, teacher)
     answer, target = (first / temperature).log_softmax(1), (second / temperature).softmax(1)
     return temperature**2 * functional.kl_div(answer, target, reduction="batchmean")
 
@@ -202,24 +127,17 @@ def soft_target_loss(student: Tensor, teacher: Tensor, *, temperature: float = 4
 class SoftTargetLoss(nn.Module):
     """:func:`soft_target_loss` with its ``temperature`` stored."""
 
-    def __init__(self, temperature: float = 4.0) -> None:
+    def __init__(self, temperature: float = 4.0):
         super().__init__()
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature is {temperature!r}, expected more than 0")
-        self.temperature = temperature
+        self.temperature = check_number("temperature", temperature, positive=True)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         return soft_target_loss(student, teacher, temperature=self.temperature)
 
 
-def _rows(student: Tensor, teacher: Tensor, expected: str, remedy: str) -> tuple[Tensor, Tensor]:
+def _rows(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Both checked, (B, N), in working precision, the teacher's without gradient."""
-    for name, tensor in (("student", student), ("teacher", teacher)):
-        if not isinstance(tensor, Tensor) or tensor.ndim < 2:
-            received = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise ValueError(f"{name} is {received}, expected {expected}")
-        check_floating(name, tensor)
-    check_alike(student, teacher, remedy)
+    check_maps("(B, N)", range(2, 9), student=student, teacher=teacher)
     dtype = working_dtype(student, teacher)
     return student.to(dtype).flatten(1), teacher.detach().to(dtype).flatten(1)
 

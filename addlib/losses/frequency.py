@@ -1,43 +1,27 @@
-"""Frequency attention: distance of two feature maps in the frequency domain, weighted where it is large.
+"""Frequency attention: the distance of two feature maps in the frequency domain, weighted where it is large.
 
-Equations 1-3 of Le and Woo, "ADD: Frequency Attention and Multi-View Based Knowledge Distillation to Detect
-Low-Quality Compressed Deepfake Images" (AAAI 2022). With the discrete Fourier transform F of every channel,
+Equations 1-3 of Le and Woo, "ADD" (AAAI 2022). With the discrete Fourier transform F of every channel, divided by HW,
 
     d(c, u, v) = |F student(c, u, v) - F teacher(c, u, v)|^2
     e(u, v)    = sum over c of d(c, u, v)                         energy
     w(u, v)    = exp(gamma / C * e(u, v))                         eq. 3, a constant for the gradient
     loss       = sum over c, u, v of w(u, v) d(c, u, v)           eq. 2; here the mean over the batch
 
-:func:`plain_frequency_loss` is these lines. What the paper leaves open is settled as in the published code: the
-transform is divided by HW (``norm="forward"``), without which exp() overflows at once, and no gradient flows through
-the weight, unless asked for.
-
-The rest computes the same faster, in chunks of the batch. The difference is real, so half of its frequencies are enough.
-The gradient is F^-1(w F difference) times 2 / (HW): the difference, convolved with the kernel whose transform is w.
-Small maps need no transform: the energies are the transform of the circular autocorrelation, a sum over the HW x HW Gram
-matrix of the difference, and the convolution is a product with an HW x HW circulant matrix.
+:func:`plain_frequency_loss` is these lines; the rest computes the same faster, in chunks of the batch and with half of the
+frequencies, as the difference is real. The gradient is 2 / (HW) F^-1(w F difference). Small maps need no transform: e is
+that of the circular autocorrelation, a sum over the HW x HW Gram matrix of the difference, and the gradient is a product
+with a circulant matrix.
 """
-
-from __future__ import annotations
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from addlib.losses._checks import (
-    check_number,
-    check_pair,
-    chunks,
-    full_precision,
-    untraced,
-    wants_gradient,
-    working_dtype,
-)
+from ._checks import check_maps, check_number, chunks, untraced, working_dtype
 
 MAX_DIFFERENCE = 2.0**50
 MAX_EXPONENT = 40.0
-
 # Nanoseconds for one element on a CPU: 0.7 + 0.04 HW by the Gram matrix, 7 to 11 by FFT. They meet near HW = 150.
 GRAM_MAX_POSITIONS = 144
 
@@ -47,73 +31,65 @@ def plain_frequency_loss(student: Tensor, teacher: Tensor, gamma: float, detach_
     spectrum = torch.fft.fft2(student - teacher, norm="forward")  # eq. 1; F is linear: once for both maps
     distance = torch.view_as_real(spectrum).square().sum(4)
     energy = distance.sum(1)
-    weight = frequency_weight(energy, gamma, student.shape[1])  # eq. 3
+    weight = (energy * (gamma / student.shape[1])).clamp(max=MAX_EXPONENT).exp()  # eq. 3
     if detach_weight:
         weight = weight.detach()
     return (weight * energy).sum((1, 2)).mean()  # eq. 2
 
 
-def frequency_weight(energy: Tensor, gamma: float, channels: int) -> Tensor:
-    """w(u, v) of eq. 3, its exponent clamped."""
-    return (energy * (gamma / channels)).clamp(max=MAX_EXPONENT).exp()
-
-
 class FrequencyAttention(NamedTuple):
-    """What the frequency loss sees, for plots: both tensors are (B, H, W), zero frequency at index (0, 0)."""
+    """What the frequency loss sees, for plots: (B, H, W), zero frequency at index (0, 0)."""
 
     weight: Tensor
     energy: Tensor
 
 
 @untraced
+@torch.no_grad()
 def frequency_attention(student: Tensor, teacher: Tensor, *, gamma: float = 1.0) -> FrequencyAttention:
-    """Weight map w(u, v) and energies e(u, v) of eq. 2 and 3; arguments as :func:`frequency_attention_loss`.
-
-    Returns:
-        ``(weight, energy)``, each (B, H, W), float64, without gradient; ``(weight * energy).sum((1, 2)).mean()`` is the
-        loss. ``torch.fft.fftshift(..., dim=(1, 2))`` moves the zero frequency to the middle.
-    """
-    check_pair(student, teacher)
-    gamma = check_number("gamma", gamma)
-    with torch.no_grad(), full_precision(student):
-        energy = _energies(student, teacher)
-        return FrequencyAttention(frequency_weight(energy, gamma, student.shape[1]), energy)
+    """Weights w(u, v) and energies e(u, v), float64, of maps (B, C, H, W); the loss sums their products."""
+    check_maps(student=student, teacher=teacher)
+    check_number("gamma", gamma)
+    batch, channels, height, width = student.shape
+    half = student.new_empty((batch, height, width // 2 + 1), dtype=torch.float64)
+    gram = _use_gram(student, teacher)
+    if gram:  # row t lists where the flattened Gram matrix pairs a position with the one circularly t further
+        positions = torch.arange(height * width, device=student.device)
+        shifted = _shifts(height, width, 1, student.device) + positions * len(positions)
+    for part in chunks(student):
+        difference = _difference(student[part], teacher[part])
+        if gram:
+            flat = difference.flatten(2)
+            products = _product(flat.transpose(1, 2), flat).flatten(1)
+            correlation = products[:, shifted].sum(2, dtype=torch.float64).unflatten(1, (height, width))
+            half[part] = torch.fft.rfft2(correlation).real.clamp_(min=0).div_((height * width) ** 2)
+        else:
+            spectrum = torch.view_as_real(torch.fft.rfft2(difference, norm="forward"))
+            half[part] = spectrum.square_().sum(1).sum(3)
+    # The other half of the plane by the symmetry e(-u, -v) = e(u, v).
+    rows = -torch.arange(height, device=student.device) % height
+    energy = torch.cat([half, half[:, rows, 1 : (width + 1) // 2].flip(2)], dim=2)
+    weight = (energy * (gamma / channels)).clamp(max=MAX_EXPONENT).exp()  # eq. 3
+    return FrequencyAttention(weight, energy)
 
 
 @untraced
 def frequency_attention_loss(
     student: Tensor, teacher: Tensor, *, gamma: float = 1.0, detach_weight: bool = True
 ) -> Tensor:
-    """Frequency attention loss, eq. 2 and 3 of the paper.
+    """Frequency attention loss of maps (B, C, H, W), eq. 2 and 3, a scalar in float32 or better, under autocast too.
 
-    Sum over channels and frequencies, mean over the batch, DFT divided by HW. Paper and published code agree once these
-    conventions are fixed. With ``gamma=0`` it is the squared Euclidean distance of the maps divided by HW (Parseval).
-
-    Args:
-        student, teacher: maps (B, C, H, W), floating point, of one shape. The teacher receives no gradient.
-        gamma: gamma_FR, at least 0. The paper uses 1 (1e-3 for EfficientNet-B0).
-        detach_weight: False lets the gradient through the weight as well, which the paper does not say to leave out.
-            Same value, gradient larger at every frequency by the factor 1 + gamma / C * e.
-
-    Returns:
-        Scalar, float32 (float64 if an input is), in float32 or better also under autocast and with TF32 allowed. Finite
-        for every finite input: differences beyond 2^50 count as 2^50, the exponent stops at 40 (a weight of 2.4e17, at
-        which no training survives), and a value or a half-precision gradient outside its range saturates.
-
-    Raises:
-        ValueError: shapes or devices differ, a map is not (B, C, H, W), is empty or not floating point, gamma < 0.
+    ``gamma`` is 1 in the paper, 1e-3 for EfficientNet-B0; 0 gives the squared distance of the maps divided by HW. With
+    ``detach_weight=False`` the gradient passes the weight, too, and is larger by the factor 1 + gamma / C * e. Finite for
+    every finite input: differences stop at 2^50, the exponent at 40, and what is outside its range saturates.
     """
-    check_pair(student, teacher)
-    teacher = teacher.detach()
-    if teacher.is_inference() and wants_gradient(student):
-        teacher = teacher.clone()  # what inference mode made cannot be saved for a gradient
-    return _FrequencyLoss.apply(student, teacher, check_number("gamma", gamma), detach_weight)
+    return _FrequencyLoss.apply(student, teacher, gamma, detach_weight)
 
 
 class FrequencyAttentionLoss(nn.Module):
-    """:func:`frequency_attention_loss` with its ``gamma`` and ``detach_weight`` stored."""
+    """:func:`frequency_attention_loss` with its settings stored."""
 
-    def __init__(self, gamma: float = 1.0, detach_weight: bool = True) -> None:
+    def __init__(self, gamma: float = 1.0, detach_weight: bool = True):
         super().__init__()
         self.gamma, self.detach_weight = check_number("gamma", gamma), detach_weight
 
@@ -126,14 +102,13 @@ class _FrequencyLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, student: Tensor, teacher: Tensor, gamma: float, detach_weight: bool) -> Tensor:
-        with full_precision(student):
-            energy = _energies(student, teacher)
-            weight = frequency_weight(energy, gamma, student.shape[1])
-            loss = (weight * energy).sum((1, 2)).mean()
-            if not detach_weight:
-                exponent = energy * (gamma / student.shape[1])
-                weight = weight * (1 + exponent.masked_fill_(exponent > MAX_EXPONENT, 0))
+        weight, energy = frequency_attention(student, teacher, gamma=gamma)
+        loss = (weight * energy).sum((1, 2)).mean()
+        if not detach_weight:
+            exponent = energy * (gamma / student.shape[1])
+            weight = weight * (1 + exponent.masked_fill_(exponent > MAX_EXPONENT, 0))
         ctx.settings = gamma, detach_weight
+        teacher = teacher.clone() if teacher.is_inference() else teacher  # could not be saved for a gradient
         ctx.save_for_backward(student, teacher, weight)
         dtype = working_dtype(student, teacher)
         return loss.clamp(max=torch.finfo(dtype).max).to(dtype)
@@ -141,74 +116,47 @@ class _FrequencyLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx, upstream: Tensor):
         student, teacher, weight = ctx.saved_tensors
-        with full_precision(student):
-            if torch.is_grad_enabled():
-                dtype = working_dtype(student, teacher)
-                loss = plain_frequency_loss(student.to(dtype), teacher.to(dtype), *ctx.settings)
-                (gradient,) = torch.autograd.grad(loss, student, upstream, create_graph=True)
+        dtype, limit = working_dtype(student, teacher), torch.finfo(student.dtype).max
+        if torch.is_grad_enabled():
+            loss = plain_frequency_loss(student.to(dtype), teacher.detach().to(dtype), *ctx.settings)
+            return *torch.autograd.grad(loss, student, upstream, create_graph=True), None, None, None
+        batch, _, height, width = student.shape
+        # The scale of a half-precision loss is multiplied after saturating, so that GradScaler still sees it overflow.
+        half = limit < torch.finfo(dtype).max
+        scale = 2 / (height * width * batch)
+        weight = weight[..., : width // 2 + 1] * (scale if half else scale * upstream.double())
+        gram = _use_gram(student, teacher)
+        if gram:
+            kernel = torch.fft.irfft2(weight, s=(height, width), norm="forward").flatten(1)
+            weight = (kernel[:, _shifts(height, width, -1, weight.device)] / (height * width)).to(dtype)  # circulant
+        else:  # once for the real and once for the imaginary part
+            weight = weight.to(dtype)[:, None, :, :, None].repeat(1, 1, 1, 1, 2)
+        gradient = torch.empty_like(student)
+        for part in chunks(student):
+            result = _difference(student[part], teacher[part])
+            if gram:
+                result = _product(result.flatten(2), weight[part]).view_as(result)
             else:
-                gradient = _gradient(student, teacher, weight, upstream)
+                result = torch.fft.rfft2(result, norm="forward")
+                torch.view_as_real(result).mul_(weight[part])
+                result = torch.fft.irfft2(result, s=(height, width), norm="forward")
+            if half:
+                result.clamp_(-limit, limit).mul_(upstream)
+            gradient[part] = result.to(gradient.dtype)
+            del result  # before the next chunk takes as much again
         return gradient, None, None, None
-
-
-def _gradient(student: Tensor, teacher: Tensor, weight: Tensor, upstream: Tensor) -> Tensor:
-    """2 / (HW B) F^-1(weight F difference), times ``upstream``."""
-    batch, _, height, width = student.shape
-    dtype, limit = working_dtype(student, teacher), torch.finfo(student.dtype).max
-    # The scale of a half-precision loss is multiplied after saturating, so that GradScaler still sees it overflow.
-    half = limit < torch.finfo(dtype).max
-    scale = 2 / (height * width * batch)
-    weight = weight[..., : width // 2 + 1] * (scale if half else scale * upstream.double())
-    gram = _use_gram(student, teacher)
-    if gram:
-        kernel = torch.fft.irfft2(weight, s=(height, width), norm="forward").flatten(1)
-        weight = (kernel[:, _shifts(height, width, -1, weight.device)] / (height * width)).to(dtype)  # circulant
-    else:  # once for the real and once for the imaginary part
-        weight = weight.to(dtype)[:, None, :, :, None].repeat(1, 1, 1, 1, 2)
-    gradient = torch.empty_like(student)
-    for part in chunks(student):
-        result = _difference(student[part], teacher[part])
-        if gram:
-            result = torch.bmm(result.flatten(2), weight[part]).view_as(result)
-        else:
-            result = torch.fft.rfft2(result, norm="forward")
-            torch.view_as_real(result).mul_(weight[part])
-            result = torch.fft.irfft2(result, s=(height, width), norm="forward")
-        if half:
-            result.clamp_(-limit, limit).mul_(upstream)
-        gradient[part] = result.to(gradient.dtype)
-        del result  # before the next chunk takes as much again
-    return gradient
-
-
-def _energies(student: Tensor, teacher: Tensor) -> Tensor:
-    """e(u, v), (B, H, W), float64."""
-    batch, _, height, width = student.shape
-    half = student.new_empty((batch, height, width // 2 + 1), dtype=torch.float64)
-    gram = _use_gram(student, teacher)
-    if gram:  # row t lists where the flattened Gram matrix pairs a position with the one circularly t further
-        positions = torch.arange(height * width, device=student.device)
-        shifted = _shifts(height, width, 1, student.device) + positions * len(positions)
-    for part in chunks(student):
-        difference = _difference(student[part], teacher[part])
-        if gram:
-            flat = difference.flatten(2)
-            products = torch.bmm(flat.transpose(1, 2), flat).flatten(1)
-            correlation = products[:, shifted].sum(2, dtype=torch.float64).unflatten(1, (height, width))
-            half[part] = torch.fft.rfft2(correlation).real.clamp_(min=0).div_((height * width) ** 2)
-        else:
-            spectrum = torch.view_as_real(torch.fft.rfft2(difference, norm="forward"))
-            half[part] = spectrum.square_().sum(1).sum(3)
-    # The other half of the plane by the symmetry e(-u, -v) = e(u, v).
-    rows = -torch.arange(height, device=student.device) % height
-    return torch.cat([half, half[:, rows, 1 : (width + 1) // 2].flip(2)], dim=2)
 
 
 def _difference(student: Tensor, teacher: Tensor) -> Tensor:
     """Contiguous student - teacher, in working precision, with squares that float32 can sum."""
     dtype = working_dtype(student, teacher)
-    difference = torch.sub(student.to(dtype), teacher.to(dtype)).clamp_(-MAX_DIFFERENCE, MAX_DIFFERENCE)
-    return difference.contiguous()
+    return torch.sub(student.to(dtype), teacher.to(dtype)).clamp_(-MAX_DIFFERENCE, MAX_DIFFERENCE).contiguous()
+
+
+def _product(first: Tensor, second: Tensor) -> Tensor:
+    """Matrix product of every sample, not in half precision under autocast."""
+    with torch.autocast(first.device.type, enabled=False):
+        return torch.bmm(first, second)
 
 
 def _use_gram(student: Tensor, teacher: Tensor) -> bool:
@@ -221,6 +169,6 @@ def _use_gram(student: Tensor, teacher: Tensor) -> bool:
 
 def _shifts(height: int, width: int, sign: int, device: torch.device) -> Tensor:
     """(HW, HW): the position that lies circularly at p + sign * q, for positions p and q of the flattened map."""
-    y, x = torch.arange(height, device=device), torch.arange(width, device=device)
-    rows, columns = (y[:, None] + sign * y) % height, (x[:, None] + sign * x) % width
-    return (rows[:, None, :, None] * width + columns[None, :, None, :]).reshape(height * width, height * width)
+    position = torch.arange(height * width, device=device)
+    y, x = position // width, position % width
+    return (y[:, None] + sign * y) % height * width + (x[:, None] + sign * x) % width

@@ -1,21 +1,17 @@
 """Multi-view attention: distances of attention vectors seen from random directions, with in-batch contrastive pairs.
 
-Equation 9 and algorithm 1 of Le and Woo, "ADD" (AAAI 2022). With v(A) the attention vectors of a map
-(:func:`addlib.losses.sliced_attention`) and
+Equation 9 of Le and Woo, "ADD" (AAAI 2022). With v(A) the attention vectors of a map (:func:`sliced_attention`) and
 
     D(A, B) = mean over views k of sum over bins j of (v_k(A)[j] - v_k(B)[j])^2
 
-the loss of a student's map S against the teacher's map T of the same image, T+ of another image of the same class and
-T- of an image of another class is
+the loss of a student's map S against the teacher's maps T of the same image, T+ of another image of its class and T- of
+an image of another class is
 
     gamma D(S, T) + eta [D(S, T+) + max(margin - D(S, T-), 0)]
 
-:func:`paper_terms` is this line. D is what the paper calls SWD with quadratic cost. It compares the mass in equal bins,
-it does not transport it; the true distance is :func:`addlib.losses.sliced_wasserstein`. The paper writes a sum over
-views; its gamma, eta and margin go with the mean, which the published code takes.
+:func:`paper_terms` is this line. D compares the mass in equal bins; it does not transport it, as
+:func:`sliced_wasserstein` does. The paper sums over views, but its settings go with the mean of the published code.
 """
-
-from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
@@ -23,26 +19,14 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from addlib.losses._checks import check_choice, check_number, check_pair, full_precision, untraced
-from addlib.losses.slices import (
-    COORDINATES,
-    SlicePlan,
-    attention_gradient,
-    attention_vectors,
-    plain_attention,
-    plan_slices,
-    random_directions,
-)
-
-VARIANTS = ("paper", "published")
+from ._checks import check_choice, check_maps, check_number, received, untraced
+from .slices import COORDINATES, SlicePlan, plain_attention, plan_slices, random_directions
 
 Pairs = tuple[Tensor, Tensor]
 
 
-def paper_terms(
-    student: Tensor, teacher: Tensor, pairs: Pairs | None, gamma: float, eta: float, margin: float
-) -> Iterator[Tensor]:
-    """The three terms of eq. 9 of attention vectors (B, K, bins), means over the batch."""
+def paper_terms(student: Tensor, teacher: Tensor, pairs: Pairs | None, gamma: float, eta: float, margin: float):
+    """Yields the three terms of eq. 9 of attention vectors (B, K, bins), means over the batch."""
     yield gamma * _apart(student, teacher).mean()
     if pairs is not None:
         same, valid = _pick(teacher, pairs[0])
@@ -52,10 +36,8 @@ def paper_terms(
         yield eta * (hinge * valid.any(1)).mean()
 
 
-def published_terms(
-    student: Tensor, teacher: Tensor, pairs: Pairs | None, gamma: float, eta: float, margin: float
-) -> Iterator[Tensor]:
-    """Eq. 9 as the published code has it: no last bin; a pair and a hinge for every view, in both directions."""
+def published_terms(student: Tensor, teacher: Tensor, pairs: Pairs | None, gamma: float, eta: float, margin: float):
+    """Yields eq. 9 as the published code has it: no last bin; a pair and a hinge for every view, in both directions."""
     student, teacher = student[..., :-1], teacher[..., :-1]
     yield gamma * _apart(student, teacher).mean()
     ways = [] if pairs is None else [(student, teacher), (teacher, student)]
@@ -83,8 +65,7 @@ def _pick(vectors: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     valid, index = (index >= 0).t(), index.clamp(min=0)
     if not vectors.requires_grad:
         return vectors[index.t(), torch.arange(views, device=index.device)], valid
-    # As a product with a matrix of ones and zeros, because the gradient of indexing adds up in no fixed order. In
-    # float64, where the product is exact under every precision setting.
+    # A product with ones and zeros, because the gradient of indexing adds up in no fixed order; exact in float64.
     chosen = (index[..., None] == torch.arange(batch, device=index.device)).double()
     return torch.bmm(chosen, vectors.transpose(0, 1).double()).transpose(0, 1).to(vectors.dtype), valid
 
@@ -106,41 +87,20 @@ def multi_view_attention_loss(
     coordinates: str = "index",
     variant: str = "paper",
 ) -> Tensor:
-    """Multi-view attention loss, eq. 9 of the paper; mean over views, mean over the batch.
+    """Multi-view attention loss of maps (B, C, H, W), eq. 9, a scalar; a term without a partner counts as 0.
 
     Args:
-        student, teacher: maps (B, C, H, W), floating point, of one shape. The teacher receives no gradient.
         labels: (B,) or (B, 1), class of every image; None if ``eta`` is 0 or ``pairs`` are given.
-        views: number K of random directions; ignored if ``directions`` is given. 12 in the published code.
-        bins: number g of bins of a view; the default is C // 2, as in the paper.
-        gamma, eta, margin: gamma_MV, eta_MV and Delta, all at least 0.
+        views, bins: numbers K of random directions and g of bins of a view, C // 2 if None, as in the paper.
         directions: (K, 3), unit rows, order (c, y, x) = dims 1, 2, 3 of the maps; drawn uniformly if None.
-        pairs: ``(same, other)``, indices into the batch of the teacher's maps T+ and T- of every sample, each (B,), or
-            (K, B) with a pair for each view. -1 leaves the term of that sample out. Drawn by :func:`draw_pairs` if
-            None. For ``variant="published"``: (K, 2, B), first the teacher's map for each student's, then the
-            student's map for each teacher's.
+        pairs: ``(same, other)``, indices of T+ and T- in the batch, -1 for none, each (B,), or (K, B) with a pair for
+            each view; drawn by :func:`draw_pairs` if None. (K, 2, B) for ``"published"``: T+ of S, then S+ of T.
         generator: source of directions and pairs, in this order; torch's global CPU generator if None.
-        coordinates: ``"index"`` (raw indices, as published; the channels then span most of nearly every view) or
-            ``"unit"`` (every axis scaled to [0, 1]).
-        variant: ``"paper"``, or ``"published"`` for the numbers of the published code, for comparison only: mass is
-            cut in raster order whatever the direction, the last of the g bins is dropped, the hinge is taken of every
-            view instead of their mean, and the contrastive terms are added up over both directions (student against
-            teacher's pairs, teacher against student's pairs).
-
-    Returns:
-        Scalar, float32 (float64 if an input is), in float32 or better also under autocast, finite for every finite
-        input, the same bits for the same inputs. Scaling a map changes nothing (above a peak of 1e-12).
-
-    A sample without another image of its class in the batch has no T+, one without an image of another class no T-:
-    that term of the sample is left out (counts as 0 in the mean). So a one-class batch is no error.
-
-    Raises:
-        ValueError: maps differ or are not (B, C, H, W); labels, pairs or directions do not fit (their values are read
-            on a CPU only); a number is out of range; ``coordinates`` or ``variant`` is unknown.
+        variant: ``"paper"``, or ``"published"``: mass is cut in raster order whatever the direction, the last bin is
+            dropped, every view has its hinge and pairs, in both directions.
     """
-    check_pair(student, teacher)
-    check_choice("variant", variant, VARIANTS)
-    gamma, eta, margin = check_number("gamma", gamma), check_number("eta", eta), check_number("margin", margin)
+    check_maps(student=student, teacher=teacher)
+    gamma, eta, margin = _check_settings(gamma, eta, margin, coordinates, variant)
     published, batch, device = variant == "published", len(student), student.device
     bins = max(student.shape[1] // 2, 1) if bins is None else bins
     if published and bins == 1:
@@ -148,20 +108,20 @@ def multi_view_attention_loss(
     if directions is None:
         directions = random_directions(views, generator=generator, device=device)
     plan = plan_slices(student.shape[1:], directions, bins, coordinates, device, raster=published)
-    views = len(plan.index)
+    views = len(directions)
+    if eta and (pairs is None or labels is not None):
+        labels = check_labels(labels, batch).to(device)
     if eta == 0:
         pairs = None
-    elif pairs is not None:
-        pairs = _check_pairs(pairs, [(views, 2, batch)] if published else [(batch,), (views, batch)], batch, device)
+    elif pairs is None:
+        pairs = draw_pairs(labels, shape=(views, 2) if published else (), generator=generator)
     else:
-        labels = check_labels(labels, batch).to(device)
-        pairs = draw_pairs(labels, shape=pairs_shape(variant, views), generator=generator)
-    terms = functools.partial(
-        published_terms if published else paper_terms, pairs=pairs, gamma=gamma, eta=eta, margin=margin
-    )
+        pairs = _check_pairs(pairs, [(views, 2, batch)] if published else [(batch,), (views, batch)], batch, device)
     with torch.no_grad():
-        target = attention_vectors(teacher.detach(), plan)[0]
-    return _MultiViewLoss.apply(student, target, plan, terms)
+        target = plan.attention(teacher)[0]
+    terms = published_terms if published else paper_terms
+    terms = functools.partial(terms, teacher=target, pairs=pairs, gamma=gamma, eta=eta, margin=margin)
+    return _MultiViewLoss.apply(student, plan, terms)
 
 
 class MultiViewAttentionLoss(nn.Module):
@@ -176,122 +136,85 @@ class MultiViewAttentionLoss(nn.Module):
         margin: float = 0.012,
         coordinates: str = "index",
         variant: str = "paper",
-    ) -> None:
+    ):
         super().__init__()
-        check_choice("coordinates", coordinates, COORDINATES)
-        check_choice("variant", variant, VARIANTS)
-        numbers = {"gamma": gamma, "eta": eta, "margin": margin}
-        numbers = {name: check_number(name, value) for name, value in numbers.items()}
-        self.settings = {"views": views, "bins": bins, **numbers, "coordinates": coordinates, "variant": variant}
+        gamma, eta, margin = _check_settings(gamma, eta, margin, coordinates, variant)
+        self.settings = {"views": views, "bins": bins, "gamma": gamma, "eta": eta, "margin": margin}
+        self.settings |= {"coordinates": coordinates, "variant": variant}
 
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None, **drawn) -> Tensor:
-        """``drawn``: ``directions``, ``pairs`` or ``generator``."""
         return multi_view_attention_loss(student, teacher, labels, **drawn, **self.settings)
-
-    def extra_repr(self) -> str:
-        return ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
 
 
 class _MultiViewLoss(torch.autograd.Function):
     """The loss with its gradient by hand, and in the plain form where that gradient is to be differentiated."""
 
     @staticmethod
-    def forward(ctx, student: Tensor, target: Tensor, plan: SlicePlan, terms: Callable) -> Tensor:
-        attention, peak, total = attention_vectors(student, plan)
-        ctx.terms, ctx.bins = terms, plan.bins
-        ctx.save_for_backward(student, target, plan.index, attention, peak, total)
-        with full_precision(student):
-            return sum(terms(attention, target))
+    def forward(ctx, student: Tensor, plan: SlicePlan, terms: Callable) -> Tensor:
+        attention, peak, total = plan.attention(student)
+        ctx.plan, ctx.terms = plan, terms
+        ctx.save_for_backward(student, attention, peak, total)
+        return sum(terms(attention))
 
     @staticmethod
     def backward(ctx, upstream: Tensor):
-        student, target, index, attention, peak, total = ctx.saved_tensors
-        with full_precision(student):
-            if torch.is_grad_enabled():
-                loss = sum(ctx.terms(plain_attention(student, index, ctx.bins), target))
-                (gradient,) = torch.autograd.grad(loss, student, upstream, create_graph=True)
-                return gradient, None, None, None
-            slopes = _slopes(ctx.terms, attention, target)
-            gradient = attention_gradient(student, index, slopes, attention, peak, total, upstream)
-        return gradient, None, None, None
-
-
-def _slopes(terms: Callable, attention: Tensor, target: Tensor) -> Tensor:
-    """Derivative of the loss with respect to the attention vectors, term by term: of each, only this is kept."""
-    slopes, seen = torch.zeros_like(attention), attention.detach().requires_grad_()
-    with torch.enable_grad():
-        for term in terms(seen, target):
-            slopes += torch.autograd.grad(term, seen)[0]
-    return slopes
+        student, attention, peak, total = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            loss = sum(ctx.terms(plain_attention(student, ctx.plan.index, ctx.plan.bins)))
+            return *torch.autograd.grad(loss, student, upstream, create_graph=True), None, None
+        # Derivative with respect to the attention vectors, term by term, so that only one term's temporaries are held.
+        slopes, seen = torch.zeros_like(attention), attention.detach().requires_grad_()
+        with torch.enable_grad():
+            for term in ctx.terms(seen):
+                slopes += torch.autograd.grad(term, seen)[0]
+        return ctx.plan.gradient(student, slopes, attention, peak, total, upstream), None, None
 
 
 def draw_pairs(labels: Tensor, *, shape: tuple[int, ...] = (), generator: torch.Generator | None = None) -> Pairs:
-    """Random partners inside a batch.
-
-    Args:
-        labels: (B,) or (B, 1), class of every sample, else ValueError.
-        shape: leading shape of the result, for example (K,) to draw anew for every view.
-        generator: source of randomness; torch's global CPU generator if None.
-
-    Returns:
-        ``(same, other)``, each int64 (..., B), led by ``shape``, on the device of ``labels``: uniformly drawn indices
-        of another sample of the same class, and of a sample of any other class; -1 where there is none.
-    """
+    """Random indices (*shape, B) of another sample of its class, and of one of another class; -1 where there is none."""
     labels = check_labels(labels)
-    return choose_pairs(labels, *draw_scores(len(labels), shape, generator))
+    return choose_pairs(labels, draw_scores(len(labels), shape, generator).to(labels.device))
 
 
-def pairs_shape(variant: str, views: int) -> tuple[int, ...]:
-    """Leading shape of the pairs that a variant draws."""
-    return (views, 2) if variant == "published" else ()
-
-
-def draw_scores(batch: int, shape: tuple[int, ...], generator: torch.Generator | None) -> list[Tensor]:
-    """Independent uniform numbers (..., B, B) for T+ and for T-; float64 makes ties improbable."""
+def draw_scores(batch: int, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    """Uniform numbers (2, ..., B, B) for T+ and for T-; float64 makes ties improbable."""
     source = generator.device if generator is not None else "cpu"
-    size = (*shape, batch, batch)
-    return [torch.rand(size, generator=generator, dtype=torch.float64, device=source) for _ in range(2)]
+    return torch.rand((2, *shape, batch, batch), generator=generator, dtype=torch.float64, device=source)
 
 
-def choose_pairs(labels: Tensor, *scores: Tensor) -> Pairs:
+def choose_pairs(labels: Tensor, scores: Tensor) -> Pairs:
     """The allowed partner with the largest score, which is a uniform choice; -1 where none is allowed."""
     alike = labels[:, None] == labels
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     chosen = []
     for score, allowed in zip(scores, (alike & ~itself, ~alike), strict=True):
-        best, index = score.to(labels.device).masked_fill(~allowed, -1).max(-1)
+        best, index = score.masked_fill(~allowed, -1).max(-1)
         chosen.append(index.masked_fill_(best < 0, -1))
     return chosen[0], chosen[1]
 
 
 def check_labels(labels: Tensor | None, batch: int | None = None) -> Tensor:
     """Labels (B,); a single column (B, 1), as binary cross-entropy takes, is one."""
-    if labels is None:
-        raise ValueError("labels are None, expected (B,) classes to draw pairs from; give labels, pairs or eta=0")
-    if isinstance(labels, Tensor) and labels.ndim == 2 and labels.shape[1] == 1:
+    if isinstance(labels, Tensor) and labels.shape[1:] == (1,):
         labels = labels[:, 0]
     if not isinstance(labels, Tensor) or labels.ndim != 1 or batch not in (None, len(labels)):
-        received = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
-        size = "B" if batch is None else batch
-        raise ValueError(
-            f"labels are {received}, expected a tensor ({size},), one class for each map; take .argmax(1) of one-hot labels"
-        )
+        advice = "give labels, pairs or eta=0" if labels is None else "take .argmax(1) of one-hot labels"
+        raise ValueError(f"labels are {received(labels)}, expected a tensor ({batch or 'B'},) of classes; {advice}")
     return labels
 
 
+def _check_settings(gamma: float, eta: float, margin: float, coordinates: str, variant: str) -> Iterator[float]:
+    check_choice("coordinates", coordinates, COORDINATES)
+    check_choice("variant", variant, ("paper", "published"))
+    return map(check_number, ("gamma", "eta", "margin"), (gamma, eta, margin))
+
+
 def _check_pairs(pairs: Pairs, shapes: list[tuple[int, ...]], batch: int, device: torch.device) -> Pairs:
-    expected = " or ".join(map(str, shapes))
-    if not isinstance(pairs, tuple | list) or len(pairs) != 2:
-        raise ValueError(f"pairs are a {type(pairs).__name__}, expected (same, other), two tensors of shape {expected}")
-    for name, index in zip(("same", "other"), pairs, strict=True):
-        if not isinstance(index, Tensor) or index.is_floating_point() or index.dtype == torch.bool:
-            kind = index.dtype if isinstance(index, Tensor) else type(index).__name__
-            raise ValueError(f"pairs: {name} is {kind}, expected integer indices into the batch")
-        if tuple(index.shape) not in shapes:
-            raise ValueError(f"pairs: {name} has shape {tuple(index.shape)}, expected {expected} for this variant")
-        if index.is_cpu and not bool(((index >= -1) & (index < batch)).all()):
-            found = f"{int(index.min())} to {int(index.max())}"
-            raise ValueError(
-                f"pairs: {name} holds {found}, expected indices from 0 to {batch - 1}, or -1 for no partner"
-            )
-    return pairs[0].to(device, torch.int64), pairs[1].to(device, torch.int64)
+    """Pairs on the device; the values are read on a CPU only: a GPU would wait."""
+    same, other = pairs
+    for name, index in (("same", same), ("other", other)):
+        fits = isinstance(index, Tensor) and tuple(index.shape) in shapes and index.dtype in (torch.int32, torch.int64)
+        if not fits or (index.is_cpu and not -1 <= int(index.min()) <= int(index.max()) < batch):
+            expected = f"integers {' or '.join(map(str, shapes))} from -1 to {batch - 1}"
+            raise ValueError(f"pairs: {name} is {received(index)}, expected {expected}")
+    return same.to(device, torch.int64), other.to(device, torch.int64)

@@ -1,34 +1,27 @@
-"""Slices of a feature map: the grid of its elements projected on directions, histograms of its mass, and distances.
+"""Slices of a feature map, their attention vectors and distances: Le and Woo, "ADD" (AAAI 2022), eq. 4-8, algorithm 1.
 
-Eq. 4-8 and algorithm 1 of Le and Woo, "ADD" (AAAI 2022). A map A of shape (C, H, W) is a distribution of mass
-P = A^2 / ||A||^2 over the points (c, y, x) of its own grid: y is the row, dim 2 of (B, C, H, W), x the column, dim 3. A
-direction theta on the unit sphere of R^3 sends every point to the number <theta, (c, y, x)>; the mass in each of g
-equal-width bins of the projected range is the attention vector of that view. :func:`plain_attention` is this sum.
-
-The fast form: where the bins are depends on grid and directions only, so no feature is ever sorted. The elements are put
-in the order of their bins once for the whole batch, and a histogram is a sum of gathered rows of the transposed batch
-(N, B). Its gradient is a gather-sum too, of K rows for an element. Neither uses atomic additions: the same bits each run.
+A map A (C, H, W) is a distribution of mass A^2 / ||A||^2 over the points (c, y, x) of its grid. A unit direction theta
+sends every point to <theta, (c, y, x)>; the mass in each of g equal-width bins of this view's range is its attention
+vector. :func:`plain_attention` is this sum. :class:`SlicePlan` is fast: it sorts the elements by bin once for the whole
+batch. Sums of gathered rows need no atomic additions: the same bits each run.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import functional
 
-from addlib.losses._checks import check_alike, check_choice, check_map, chunks, untraced, wants_gradient, working_dtype
+from ._checks import check_choice, check_maps, chunks, received, untraced, working_dtype
 
 COORDINATES = ("index", "unit")
 
-# A map whose largest modulus is below this has no direction to teach: its mass fades to zero with the square of the
-# modulus, where dividing by its norm would blow up noise and, in the end, divide by zero.
+# Below this largest modulus the mass of a map fades to zero, where dividing by its norm would blow up noise.
 SMALLEST_PEAK = 1e-12
 
-# An element this close below an edge (in bins) counts as on it, so that devices that round differently agree.
+# An element this close below an edge (in bins) counts as on it, however a device rounds.
 EDGE_TOLERANCE = 1e-9
 
 
@@ -40,51 +33,26 @@ def plain_mass(features: Tensor) -> Tensor:
 
 
 def plain_attention(features: Tensor, index: Tensor, bins: int) -> Tensor:
-    """Attention (B, K, bins): in every view each element adds its mass to its bin, ``index`` (K, N).
-
-    Differentiable any number of times; the gradient takes memory for K maps.
-    """
+    """Attention (B, K, bins): in every view each element adds its mass to its bin, ``index`` (K, N)."""
     mass = plain_mass(features)[:, None].expand(-1, len(index), -1)
     nothing = mass.new_zeros(len(features), len(index), bins)
     return nothing.scatter_add(2, index.long().expand_as(mass), mass)
 
 
-def random_directions(
-    views: int, *, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
-) -> Tensor:
-    """Directions drawn uniformly from the unit sphere of R^3.
-
-    Args:
-        views: number of directions K, at least 1, else ValueError.
-        generator: source of randomness; torch's global CPU generator if None. Drawn on the generator's device, so that
-            a seed gives the same views wherever the maps are, and sent to ``device``.
-
-    Returns:
-        (views, 3), float64, unit rows in the order (c, y, x).
-    """
-    if views < 1:
-        raise ValueError(f"views is {views}, expected at least 1; to switch the loss off, give its stage the weight 0")
+def random_directions(views: int, *, generator: Generator | None = None, device: torch.device | str = "cpu") -> Tensor:
+    """Directions (views, 3), float64, order (c, y, x), uniform on the unit sphere, drawn where ``generator`` is."""
     source = generator.device if generator is not None else "cpu"
     normal = torch.randn(views, 3, generator=generator, dtype=torch.float64, device=source)
     return functional.normalize(normal, dim=1).to(device)
 
 
 def project_grid(shape: Sequence[int], directions: Tensor, *, coordinates: str = "index") -> Tensor:
-    """<theta, (c, y, x)> for every point of a grid, eq. 6.
+    """<theta, (c, y, x)>, (K, C, H, W), float64, for every point of a grid (C, H, W) and directions (K, 3), eq. 6.
 
-    Args:
-        shape: (C, H, W) of the map.
-        directions: (K, 3), unit rows, order (c, y, x).
-        coordinates: ``"index"`` counts 0, 1, 2, ... along every axis, as the published code does, so that the channels
-            span most of nearly every view; ``"unit"`` scales every axis to [0, 1]: isotropic views.
-
-    Returns:
-        (K, C, H, W), float64, on the device of ``directions``. ValueError if an argument is not as described.
+    ``coordinates="index"`` counts 0, 1, 2, ... along every axis, as published; ``"unit"`` scales every axis to [0, 1].
     """
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"shape is {tuple(shape)}, expected (C, H, W), each at least 1; leave the batch axis out")
     check_choice("coordinates", coordinates, COORDINATES)
-    theta = check_directions(directions).double()
+    theta = _check_directions(directions).double()
     axes = [torch.arange(size, dtype=torch.float64, device=theta.device) for size in shape]
     c, y, x = (axis / max(len(axis) - 1, 1) for axis in axes) if coordinates == "unit" else axes
     plane = theta[:, 1, None, None] * y[:, None] + theta[:, 2, None, None] * x
@@ -92,40 +60,27 @@ def project_grid(shape: Sequence[int], directions: Tensor, *, coordinates: str =
 
 
 def bin_indices(projections: Tensor, bins: int) -> Tensor:
-    """Number, from 0 to ``bins`` - 1, of the equal-width bin that each projected point falls into, int64.
-
-    Args:
-        projections: (K, ...); the range of each row, from its smallest to its largest value, is divided.
-        bins: number of bins g, at least 1. A point on an edge (within 1e-9 of a bin width) belongs to the upper bin,
-            the largest value to the last bin; a row without extent is all bin 0.
-    """
+    """Equal-width bin, 0 to ``bins`` - 1, of each point (K, ...) in its row's range; the upper one for a point on an edge."""
+    if bins < 1:
+        raise ValueError(f"bins is {bins}, expected at least 1; the paper takes half the number of channels")
     flat = projections.double().flatten(1)
-    return _bins(flat, bins, flat).to(torch.int64).view_as(projections)
+    low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
+    per_unit = torch.where(high > low, bins / (high - low), 0)
+    position = torch.sub(flat, low).mul_(per_unit).add_(EDGE_TOLERANCE)
+    return position.to(torch.int64).clamp_(max=bins - 1).view_as(projections)
 
 
 @untraced
 def sliced_attention(features: Tensor, directions: Tensor, bins: int, *, coordinates: str = "index") -> Tensor:
-    """Attention vectors of a batch of maps: the mass of A^2 / ||A||^2 in equal-width bins of the projected grid.
+    """Attention vectors (B, K, bins) of maps (B, C, H, W): the mass in equal-width bins of the projected grid.
 
-    Lines 1 to 7 of algorithm 1, in the paper's sense (the order of the projections is applied to the mass; the
-    published code does not, see ``variant`` of :func:`addlib.losses.multi_view_attention_loss`).
-
-    Args:
-        features: maps (B, C, H, W), floating point.
-        directions, coordinates: as :func:`project_grid`. (1, 0, 0), (0, 1, 0) and (0, 0, 1) with as many bins as the
-            axis is long give the attention over channels, over dim 2 and over dim 3.
-        bins: number of bins g, at least 1. The paper takes half the number of channels.
-
-    Returns:
-        (B, K, bins), float32 (float64 if ``features`` is), differentiable twice and more. Every view of a map sums to
-        1; of a map whose largest modulus is below 1e-12 to less, of zeros to 0. Scaling a map changes nothing. Finite
-        for every finite input, as is the gradient of a map in float32 or better. ValueError if an argument does not fit.
+    Every view of a map sums to 1; of a map whose largest modulus is below 1e-12 to less, of zeros to 0.
     """
-    check_map("features", features)
+    check_maps(features=features)
     plan = plan_slices(features.shape[1:], directions, bins, coordinates, features.device)
-    if wants_gradient(features):
+    if features.requires_grad and torch.is_grad_enabled():
         return plain_attention(features, plan.index, bins)
-    return attention_vectors(features.detach(), plan)[0]
+    return plan.attention(features)[0]
 
 
 @untraced
@@ -138,28 +93,13 @@ def sliced_wasserstein(
     coordinates: str = "index",
     reduction: str = "mean",
 ) -> Tensor:
-    """Sliced p-Wasserstein distance between the mass distributions of two batches of maps, eq. 5 and 7, not binned.
+    """Sliced p-Wasserstein distance (B,) of the masses of maps (B, C, H, W), p 1 or 2, eq. 5 and 7; for study, it sorts.
 
-    The integral over directions is a mean over the given ones. Meant for study, not for training: time
-    O(K B N log N), memory that of one view of both maps in float64.
-
-    Args:
-        first, second: maps (B, C, H, W), floating point, of one shape; the mass is A^2 / ||A||^2.
-        directions, coordinates: as :func:`project_grid`.
-        p: order, 1 or 2. The cost is the distance between projected points to the power p.
-        reduction: ``"mean"`` gives (mean over views of W_p^p)^(1/p), (B,); ``"none"`` gives W_p^p of every view,
-            (B, K), to study how the mean converges.
-
-    Returns:
-        Tensor in float64, differentiable with respect to both maps (for p = 2 not where the distance is 0). Maps of
-        zeros have no mass, and a distance without meaning, but finite. ValueError if an argument does not fit.
+    It is (mean over views of W_p^p)^(1/p); ``reduction="none"`` gives W_p^p of every view, (B, K).
     """
-    check_map("first", first)
-    check_map("second", second)
-    check_alike(first, second, "distances need one common grid")
+    check_maps(first=first, second=second)
     check_choice("reduction", reduction, ("mean", "none"))
-    if p not in (1, 2):
-        raise ValueError(f"p is {p!r}, expected 1 or 2")
+    check_choice("p", p, (1, 2))
     projections = project_grid(first.shape[1:], directions, coordinates=coordinates).to(first.device).flatten(1)
     masses = [plain_mass(features.double()) for features in (first, second)]
     costs = []
@@ -171,49 +111,69 @@ def sliced_wasserstein(
 
 
 def wasserstein_1d(positions: Tensor, first: Tensor, second: Tensor, *, p: int = 1) -> Tensor:
-    """W_p^p between distributions on common sorted positions, eq. 5: of the quantile functions, for p = 1 of their areas.
-
-    Args:
-        positions: (N,), ascending.
-        first, second: masses (B, N) of equal sums; the result, (B,), is differentiable with respect to them.
-        p: order, at least 1.
-    """
+    """W_p^p, (B,), between masses (B, N) of equal sums on common ascending positions (N,), eq. 5, of order p >= 1."""
     if p == 1:
         return ((first - second).cumsum(1)[:, :-1].abs() * positions.diff()).sum(1)
-    # The quantile functions are steps. Between neighbouring levels of the merged cumulative functions both are
-    # constant, and the cost is a sum over these steps.
-    levels_first, levels_second = first.cumsum(1), second.cumsum(1)
-    merged = torch.cat([levels_first, levels_second], dim=1).sort(dim=1).values
+    # Between neighbouring levels of the merged cumulative functions both quantile functions are constant.
+    levels = [masses.cumsum(1) for masses in (first, second)]
+    merged = torch.cat(levels, dim=1).sort(dim=1).values
     steps = torch.diff(merged, dim=1, prepend=merged.new_zeros(len(merged), 1))
-    quantiles = []
-    for levels in (levels_first, levels_second):
-        index = torch.searchsorted(levels.detach().contiguous(), merged.detach().contiguous())
-        quantiles.append(positions[index.clamp_(max=len(positions) - 1)])
-    return (steps * (quantiles[0] - quantiles[1]).abs() ** p).sum(1)
-
-
-def check_directions(directions: Tensor) -> Tensor:
-    """Directions without gradient, if they are unit rows (K, 3). Lengths are read on a CPU only: a GPU would wait."""
-    if not isinstance(directions, Tensor) or directions.ndim != 2 or directions.shape[1] != 3 or len(directions) < 1:
-        received = tuple(directions.shape) if isinstance(directions, Tensor) else type(directions).__name__
-        raise ValueError(f"directions are {received}, expected a tensor (K, 3); random_directions(K) draws them")
-    directions = directions.detach()
-    lengths = directions.double().norm(dim=1)
-    if not directions.is_floating_point() or (directions.is_cpu and not bool(((lengths - 1).abs() <= 1e-3).all())):
-        raise ValueError(
-            f"directions have lengths from {float(lengths.min()):.4g} to {float(lengths.max()):.4g} "
-            f"({directions.dtype}), expected floating-point unit rows; divide by directions.norm(dim=1, keepdim=True)"
-        )
-    return directions
+    index = [torch.searchsorted(level.detach(), merged.detach()).clamp_(max=len(positions) - 1) for level in levels]
+    return (steps * (positions[index[0]] - positions[index[1]]).abs() ** p).sum(1)
 
 
 class SlicePlan(NamedTuple):
-    """Which element falls into which bin, for one grid and all views."""
+    """Which element falls into which bin, for one grid and all views; attention vectors and their gradient."""
 
     index: Tensor  # (K, N), bin of element n in view k, int16 or int32
     order: Tensor  # (K * N,), elements view by view and, within a view, bin by bin, int32
     offsets: Tensor  # (K * bins,), where each bin starts in `order`, int32
     bins: int  # of a view
+
+    def attention(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Attention (B, K, bins) of a batch, and what its gradient needs: the peak (B,) of every map and its mass (B,)."""
+        batch, dtype = len(features), working_dtype(features)
+        attention = features.new_empty((batch, len(self.offsets)), dtype=dtype)
+        peak = features.new_empty(batch, dtype=dtype)
+        for part in chunks(features):
+            peak[part] = features[part].abs().amax((1, 2, 3)).to(dtype).clamp_min_(SMALLEST_PEAK)
+            flat = features[part].to(dtype).flatten(1)
+            # Not contiguous(), which returns the caller's memory if one of the axes has length 1.
+            mass = flat.new_empty(flat.shape[::-1]).copy_(flat.t()).div_(peak[part]).square_()
+            attention[part] = functional.embedding_bag(self.order, mass, self.offsets, mode="sum").t()
+        attention = attention.view(batch, -1, self.bins)
+        total = attention[:, 0].sum(1, dtype=torch.float64).to(dtype)
+        # A map whose peak is not below the smallest has a mass of at least 1 in units of its peak.
+        attention /= total.clamp(min=1)[:, None, None]
+        return attention, peak, total
+
+    def gradient(
+        self, features: Tensor, slopes: Tensor, attention: Tensor, peak: Tensor, total: Tensor, upstream: Tensor
+    ) -> Tensor:
+        """Gradient of sum(slopes * attention) times the scalar ``upstream``.
+
+        With p = m / M, m = (A / s)^2, M = max(sum of m, 1), s the peak and q(n) the sum over views of the slopes of the
+        bins that hold element n: dA = 2 A / (s^2 M) (q - sum of p q), the last term only where M is the sum of m.
+        """
+        dtype, limit = working_dtype(features), torch.finfo(features.dtype).max
+        half = limit < torch.finfo(dtype).max
+        scale = 2 / (peak * total.clamp(min=1))
+        if not half:
+            scale = scale * upstream
+        mean = (slopes * attention).sum((1, 2), dtype=torch.float64).to(dtype) * (total >= 1)
+        views = torch.arange(len(self.index), dtype=torch.int32, device=features.device)
+        per_element = torch.add(self.index, views[:, None] * self.bins).t().contiguous()  # (N, K), through all views
+        gradient = torch.empty_like(features)
+        for part in chunks(features):
+            # The batch is the last axis, so that a number for each sample is a row.
+            rows = slopes[part].flatten(1).t().contiguous()
+            spread = functional.embedding_bag(per_element, rows, mode="sum").sub_(mean[part]).mul_(scale[part])
+            chunk = features[part].to(dtype).flatten(1)
+            result = torch.empty_like(chunk).copy_(spread.t()).mul_(chunk).div_(peak[part, None])
+            if half:  # the scale of the loss after saturating, so that GradScaler still sees it overflow
+                result.clamp_(-limit, limit).mul_(upstream)
+            gradient[part] = result.to(gradient.dtype).view_as(features[part])
+        return gradient
 
 
 def plan_slices(
@@ -221,15 +181,10 @@ def plan_slices(
 ) -> SlicePlan:
     """Bins of a grid (C, H, W) seen from directions (K, 3), and its elements in the order of their bins.
 
-    ``raster``: as in the published code. It sorts the projections to find how many of them lie below each edge, and
-    then cuts the mass in its raster (c, y, x) order at these counts, the element at the cut included: the direction
-    decides how much goes into a bin, but not which elements.
+    ``raster``: the direction decides how many elements a bin has; they are cut in raster order, as in the published code.
     """
-    projections = project_grid(shape, check_directions(directions).to(device), coordinates=coordinates)
-    # Projections are monotone along every axis: their range is that of the corners, which are quicker to look through.
-    c, h, w = shape
-    corners = projections[:, :: max(c - 1, 1), :: max(h - 1, 1), :: max(w - 1, 1)].flatten(1)
-    index = _bins(projections.flatten(1), bins, corners)
+    projections = project_grid(shape, _check_directions(directions).to(device), coordinates=coordinates)
+    index = bin_indices(projections, bins).flatten(1).to(torch.int16 if bins < 2**15 else torch.int32)
     views, elements = index.shape
     order, starts = _sort(index, bins)
     if raster:
@@ -241,65 +196,6 @@ def plan_slices(
     return SlicePlan(index, order.reshape(-1).int(), starts.reshape(-1).int(), bins)
 
 
-def attention_vectors(features: Tensor, plan: SlicePlan) -> tuple[Tensor, Tensor, Tensor]:
-    """Attention (B, K, bins) of a batch, and what its gradient needs: the peak (B,) of every map and its mass (B,)."""
-    batch, dtype = len(features), working_dtype(features)
-    attention = features.new_empty((batch, len(plan.index) * plan.bins), dtype=dtype)
-    peak = features.new_empty(batch, dtype=dtype)
-    for part in chunks(features):
-        peak[part] = features[part].abs().amax((1, 2, 3)).to(dtype).clamp_min_(SMALLEST_PEAK)
-        flat = features[part].to(dtype).flatten(1)
-        # Not contiguous(), which returns the caller's memory if one of the axes has length 1.
-        mass = flat.new_empty(flat.shape[::-1]).copy_(flat.t()).div_(peak[part]).square_()
-        attention[part] = functional.embedding_bag(plan.order, mass, plan.offsets, mode="sum").t()
-    attention = attention.view(batch, len(plan.index), plan.bins)
-    total = attention[:, 0].sum(1, dtype=torch.float64).to(dtype)
-    # Every map whose peak is not below the smallest has a mass of at least 1 in units of its peak.
-    attention /= total.clamp(min=1)[:, None, None]
-    return attention, peak, total
-
-
-def attention_gradient(
-    features: Tensor, index: Tensor, slopes: Tensor, attention: Tensor, peak: Tensor, total: Tensor, upstream: Tensor
-) -> Tensor:
-    """Gradient with respect to the map of sum(slopes * attention) times the scalar ``upstream``.
-
-    With p = m / M, m = (A / s)^2, M = max(sum of m, 1), s the peak and q(n) the sum over views of the slopes of the
-    bins that hold element n: dA = 2 A / (s^2 M) (q - sum of p q), the last term only where M is the sum of m.
-    """
-    dtype, limit = working_dtype(features), torch.finfo(features.dtype).max
-    half = limit < torch.finfo(dtype).max
-    scale = 2 / (peak * total.clamp(min=1))
-    if not half:
-        scale = scale * upstream
-    mean = (slopes * attention).sum((1, 2), dtype=torch.float64).to(dtype) * (total >= 1)
-    rows = slopes.flatten(1)
-    views = torch.arange(len(index), dtype=torch.int32, device=index.device)
-    per_element = torch.add(index, views[:, None] * slopes.shape[2]).t().contiguous()  # (N, K), through all views
-    gradient = torch.empty_like(features)
-    for part in chunks(features):
-        # The batch is the last axis, so that a number for each sample is a row.
-        spread = functional.embedding_bag(per_element, rows[part].t().contiguous(), mode="sum")
-        spread.sub_(mean[part]).mul_(scale[part])
-        chunk = features[part].to(dtype).flatten(1)
-        result = torch.empty_like(chunk).copy_(spread.t()).mul_(chunk).div_(peak[part, None])
-        if half:  # the scale of the loss after saturating, so that GradScaler still sees it overflow
-            result.clamp_(-limit, limit).mul_(upstream)
-        gradient[part] = result.to(gradient.dtype).view_as(features[part])
-    return gradient
-
-
-def _bins(projections: Tensor, bins: int, extremes: Tensor) -> Tensor:
-    """Bin of every projection (K, N), as int16 if the number of bins allows, else int32; extremes (K, ...) hold the ends."""
-    if bins < 1:
-        raise ValueError(f"bins is {bins}, expected at least 1; the paper takes half the number of channels")
-    low, high = extremes.amin(1, keepdim=True), extremes.amax(1, keepdim=True)
-    extent = high - low
-    per_unit = torch.where(extent > 0, bins / extent, 0)
-    position = torch.sub(projections, low).mul_(per_unit).add_(EDGE_TOLERANCE)
-    return position.to(torch.int16 if bins < 2**15 else torch.int32).clamp_(max=bins - 1)
-
-
 def _sort(index: Tensor, bins: int) -> tuple[Tensor, Tensor]:
     """Elements of every view in the order of their bins, (K, N), and where each bin starts, (K, bins)."""
     if index.is_cpu:  # NumPy's stable sort of small integers is a counting sort, five times as fast as torch's
@@ -308,3 +204,13 @@ def _sort(index: Tensor, bins: int) -> tuple[Tensor, Tensor]:
         order = torch.argsort(index, dim=1, stable=True)
     edges = torch.arange(bins, device=index.device, dtype=index.dtype).expand(len(index), -1).contiguous()
     return order, torch.searchsorted(index.gather(1, order), edges)
+
+
+def _check_directions(directions: Tensor) -> Tensor:
+    """Directions without gradient, if they are unit rows (K, 3). Lengths are read on a CPU only: a GPU would wait."""
+    fits = isinstance(directions, Tensor) and directions.is_floating_point() and directions.shape[1:] == (3,)
+    if fits and directions.is_cpu:
+        fits = len(directions) > 0 and bool(((directions.double().norm(dim=1) - 1).abs() <= 1e-3).all())
+    if not fits:
+        raise ValueError(f"directions are {received(directions)}, expected unit rows (K, 3); use random_directions(K)")
+    return directions.detach()
