@@ -2,15 +2,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from addlib.losses import (
-    PUBLISHED_STAGE_WEIGHTS_FR,
-    PUBLISHED_STAGE_WEIGHTS_MV,
-    ADDLoss,
-    draw_pairs,
-    frequency_attention_loss,
-    multi_view_attention_loss,
-    random_directions,
-)
+from addlib import losses
 
 LABELS = torch.tensor([0, 1, 1, 0])
 
@@ -28,11 +20,11 @@ def stages(maps, device):
 def test_total_is_the_weighted_sum(stages, device):
     student, teacher = stages
     labels, options = LABELS.to(device), {"views": 4, "margin": 0.2, "coordinates": "unit"}
-    loss = ADDLoss((0.5, 0, 2), (0, 3, 1), alpha=0.7, beta=5, gamma_fr=0.3, **options)
+    loss = losses.ADDLoss((0.5, 0, 2), (0, 3, 1), alpha=0.7, beta=5, gamma_fr=0.3, **options)
     terms, generator = loss.terms(student, teacher, labels, generator=seeded()), seeded()
-    frequency = [frequency_attention_loss(s, t, gamma=0.3) for s, t in zip(student, teacher, strict=True)]
+    frequency = [losses.frequency_attention_loss(s, t, gamma=0.3) for s, t in zip(student, teacher, strict=True)]
     multi_view = [
-        multi_view_attention_loss(student[i], teacher[i], labels, generator=generator, **options) for i in (1, 2)
+        losses.multi_view_attention_loss(student[i], teacher[i], labels, generator=generator, **options) for i in (1, 2)
     ]
     torch.testing.assert_close(terms.frequency, 0.5 * frequency[0] + 2 * frequency[2])
     torch.testing.assert_close(terms.multi_view, 3 * multi_view[0] + multi_view[1])
@@ -47,7 +39,7 @@ def test_total_is_the_weighted_sum(stages, device):
 
 def test_zero_weights_compute_nothing_and_alpha_can_be_switched(stages, monkeypatch, device):
     student, teacher = stages
-    loss = ADDLoss((1, 1, 1), (1, 1, 1), alpha=0)
+    loss = losses.ADDLoss((1, 1, 1), (1, 1, 1), alpha=0)
     first = loss.terms(student, teacher, LABELS.to(device), generator=seeded())
     assert first.frequency.item() == 0 and first.frequency_stages.isnan().all()
     loss.alpha = 1.0
@@ -55,12 +47,12 @@ def test_zero_weights_compute_nothing_and_alpha_can_be_switched(stages, monkeypa
     torch.testing.assert_close(second.total - second.frequency, first.total)
     for name in ("FrequencyAttentionLoss.forward", "MultiViewAttentionLoss.forward"):
         monkeypatch.setattr(f"addlib.losses.add.{name}", lambda *_, **__: pytest.fail("computed"))
-    assert ADDLoss((1, 1, 1), (1, 1, 1), alpha=0, beta=0)(student, teacher, None).item() == 0
-    assert ADDLoss((0, 0, 0), (0, 0, 0))(student, teacher, None).item() == 0
+    assert losses.ADDLoss((1, 1, 1), (1, 1, 1), alpha=0, beta=0)(student, teacher, None).item() == 0
+    assert losses.ADDLoss((0, 0, 0), (0, 0, 0))(student, teacher, None).item() == 0
 
 
 def test_published_weights_are_for_four_stages_and_make_a_loss():
-    loss = ADDLoss(PUBLISHED_STAGE_WEIGHTS_FR, PUBLISHED_STAGE_WEIGHTS_MV)
+    loss = losses.ADDLoss(losses.PUBLISHED_STAGE_WEIGHTS_FR, losses.PUBLISHED_STAGE_WEIGHTS_MV)
     maps = [torch.rand(2, c, s, s) for c, s in ((8, 8), (16, 4), (32, 2), (64, 1))]
     assert torch.isfinite(loss(tuple(maps), [m.flip(0) for m in maps], torch.tensor([0, 1])))
 
@@ -69,13 +61,13 @@ def test_published_weights_are_for_four_stages_and_make_a_loss():
 def test_draws_are_those_of_the_stages_one_by_one(options, stages, device):
     """Directions, then pairs, stage by stage, wherever they are drawn: the same stream of random numbers."""
     labels, generator, check = LABELS.to(device), seeded(), seeded()
-    loss = ADDLoss((0, 0, 0), (1, 0, 2), views=3, **options)
+    loss = losses.ADDLoss((0, 0, 0), (1, 0, 2), views=3, **options)
     draws = loss.draw(labels, generator=generator)
     assert draws[1] is None
     shape = (3, 2) if options.get("variant") else ()
     for directions, pairs in (draws[0], draws[2]):
-        assert torch.equal(directions.cpu(), random_directions(3, generator=check))
-        expected = () if "eta" in options else draw_pairs(labels, shape=shape, generator=check)
+        assert torch.equal(directions.cpu(), losses.random_directions(3, generator=check))
+        expected = () if "eta" in options else losses.draw_pairs(labels, shape=shape, generator=check)
         for found, index in zip(pairs or (), expected, strict=True):
             assert torch.equal(found, index) and found.device == labels.device
     assert torch.equal(generator.get_state(), check.get_state())
@@ -95,20 +87,20 @@ def test_draws_of_a_step_are_sent_in_one_copy():
             return made
 
     with Copies():
-        draws = ADDLoss((0, 0, 0), (1, 1, 2)).draw(torch.zeros(8, device="meta"))
+        draws = losses.ADDLoss((0, 0, 0), (1, 1, 2)).draw(torch.zeros(8, device="meta"))
     assert all(tensor.device.type == "meta" for directions, pairs in draws for tensor in (directions, *pairs))
     assert Copies.found == 1
 
 
 def test_errors_name_the_remedy(stages):
     student, teacher = stages
-    loss = ADDLoss((1, 1, 1), (1, 1, 1))
+    loss = losses.ADDLoss((1, 1, 1), (1, 1, 1))
     for call, words in (
-        (lambda: ADDLoss((1, 1), (1,)), r"weights \(1, 1\) and \(1,\), expected one of each for every stage"),
-        (lambda: ADDLoss((), ()), "expected one of each"),
-        (lambda: ADDLoss((1, -1), (1, 1)), "a stage weight is -1"),
-        (lambda: ADDLoss((1,), (1,), beta=-2), "beta is -2"),
-        (lambda: ADDLoss((1,), (1,), variant="code"), "variant is 'code'"),
+        (lambda: losses.ADDLoss((1, 1), (1,)), r"weights \(1, 1\) and \(1,\), expected one of each for every stage"),
+        (lambda: losses.ADDLoss((), ()), "expected one of each"),
+        (lambda: losses.ADDLoss((1, -1), (1, 1)), "a stage weight is -1"),
+        (lambda: losses.ADDLoss((1,), (1,), beta=-2), "beta is -2"),
+        (lambda: losses.ADDLoss((1,), (1,), variant="code"), "variant is 'code'"),
         (lambda: loss(student[:2], teacher, LABELS), "2 student and 3 teacher stages, expected 3 of each; .*weight 0"),
         (lambda: loss(student, [teacher[0], teacher[2], teacher[2]], LABELS), r"stage 1 \(counted from 0.*differ"),
         (lambda: loss(student, teacher, LABELS[:3]), r"stage 0.*labels are \(3,\).*, expected a tensor \(4,\)"),

@@ -3,56 +3,45 @@ import math
 import pytest
 import torch
 
-from addlib.losses import (
-    AttentionTransferLoss,
-    HintLoss,
-    NonLocalBlock,
-    NonLocalLoss,
-    SoftTargetLoss,
-    attention_map,
-    attention_transfer_loss,
-    hint_loss,
-    non_local_loss,
-    soft_target_loss,
-)
+from addlib import losses
 
 
 def test_hint_is_half_the_squared_distance_or_the_angle():
     student, teacher = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[4.0, 6.0], [0.0, 1.0]])
-    assert hint_loss(student, teacher).item() == (25 + 1) / 2 / 2
+    assert losses.hint_loss(student, teacher).item() == (25 + 1) / 2 / 2
     angles = torch.tensor([0.0, 30.0, 90.0, 180.0]).deg2rad()
     student, teacher = 5 * torch.stack([angles.cos(), angles.sin()], 1), torch.tensor([[1.0, 0.0]]).expand(4, 2)
     expected = sum(2 - 2 * math.cos(a) for a in angles.tolist()) / 4
-    assert hint_loss(student, teacher, variant="published").item() == pytest.approx(expected, abs=1e-6)
+    assert losses.hint_loss(student, teacher, variant="published").item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_regressor_bridges_widths():
-    loss = HintLoss(6, 4)
+    loss = losses.HintLoss(6, 4)
     student, teacher = torch.randn(3, 6, requires_grad=True), torch.randn(3, 4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         value = loss(student, teacher)
-    torch.testing.assert_close(value, hint_loss(loss.regressor(student), teacher))
+    torch.testing.assert_close(value, losses.hint_loss(loss.regressor(student), teacher))
     value.backward()
     assert student.grad is not None and loss.regressor.weight.grad is not None
-    assert not list(HintLoss().parameters()) and not list(HintLoss(4, 4).parameters())
+    assert not list(losses.HintLoss().parameters()) and not list(losses.HintLoss(4, 4).parameters())
 
 
 def test_attention_transfer_matches_the_loops(maps, oracle, device):
     student, teacher = maps((3, 4, 3, 5), device=device)[0], maps((3, 7, 3, 5), device=device)[1]
     expected = oracle.attention_transfer(student.detach().cpu().numpy(), teacher.cpu().numpy())
-    assert AttentionTransferLoss()(student, teacher).item() == pytest.approx(expected, rel=1e-12)
+    assert losses.AttentionTransferLoss()(student, teacher).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_attention_map_has_length_one_and_does_not_see_scale(maps):
     features, _ = maps((3, 4, 3, 5), dtype=torch.float32)
-    torch.testing.assert_close(attention_map(features).flatten(1).norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(losses.attention_map(features).flatten(1).norm(dim=1), torch.ones(3))
     for scale in (1e-9, -3.0, 1e15):
-        torch.testing.assert_close(attention_map(scale * features), attention_map(features))
+        torch.testing.assert_close(losses.attention_map(scale * features), losses.attention_map(features))
 
 
 @pytest.fixture
 def block(device):
-    block = NonLocalBlock(6, reduction=2).double().to(device).eval()
+    block = losses.NonLocalBlock(6, reduction=2).double().to(device).eval()
     with torch.no_grad():
         block.gate.fill_(0.7)
     return block
@@ -76,17 +65,17 @@ def test_block_matches_the_loops(block, maps, device):
 
 def test_non_local_learns_from_the_student_only(block, maps, device):
     student, teacher = maps((2, 6, 3, 2), device=device)
-    non_local_loss(student, teacher, block).backward()
+    losses.non_local_loss(student, teacher, block).backward()
     expected = torch.autograd.grad((block(student) - block(teacher).detach()).square().mean(), block.gate)[0]
     torch.testing.assert_close(block.gate.grad, expected)
-    closed = NonLocalLoss([6]).double().to(device)([student], [teacher])
+    closed = losses.NonLocalLoss([6]).double().to(device)([student], [teacher])
     torch.testing.assert_close(closed, (student - teacher).square().mean())
 
 
 def test_both_sides_see_the_same_weights(block, maps, device):
     """In training mode the spectral norm moves with every use; equal maps still give zero."""
     student, _ = maps((2, 6, 3, 2), device=device)
-    assert non_local_loss(student, student.detach(), block.train()).item() == 0
+    assert losses.non_local_loss(student, student.detach(), block.train()).item() == 0
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
@@ -100,7 +89,7 @@ def test_soft_targets_match_the_sums(temperature):
             for logits in (their, own)
         )
         expected += temperature**2 * sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)) / 2
-    assert SoftTargetLoss(temperature)(student, teacher).item() == pytest.approx(expected, rel=1e-12)
+    assert losses.SoftTargetLoss(temperature)(student, teacher).item() == pytest.approx(expected, rel=1e-12)
 
 
 FLAT, MAP = torch.zeros(3, 6), torch.zeros(2, 6, 4, 4)
@@ -109,16 +98,22 @@ FLAT, MAP = torch.zeros(3, 6), torch.zeros(2, 6, 4, 4)
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: hint_loss(FLAT, FLAT[:, :4]), r"student and teacher differ: \(3, 6\).*against \(3, 4\)"),
-        (lambda: hint_loss(FLAT[0], FLAT[0]), r"student is \(6,\) .*\(B, N\)"),
-        (lambda: hint_loss(FLAT, FLAT.long()), "teacher is .*torch.int64.*floating point"),
-        (lambda: hint_loss(FLAT, FLAT, variant="cosine"), "variant is 'cosine', expected one of 'paper', 'published'"),
-        (lambda: HintLoss(variant="cosine"), "variant is 'cosine'"),
-        (lambda: attention_transfer_loss(MAP, MAP[:, :3, :1]), r"differ: \(2, 4, 4\).*against \(2, 1, 4\)"),
-        (lambda: attention_transfer_loss(FLAT, MAP), r"\(3, 6\) .*\(B, C, H, W\)"),
-        (lambda: NonLocalLoss([6])([MAP], [MAP] * 2), "argument 2 is longer"),
-        (lambda: soft_target_loss(FLAT, FLAT, temperature=0), "temperature is 0, expected a finite number above 0"),
-        (lambda: SoftTargetLoss(-1), "temperature is -1"),
+        (lambda: losses.hint_loss(FLAT, FLAT[:, :4]), r"student and teacher differ: \(3, 6\).*against \(3, 4\)"),
+        (lambda: losses.hint_loss(FLAT[0], FLAT[0]), r"student is \(6,\) .*\(B, N\)"),
+        (lambda: losses.hint_loss(FLAT, FLAT.long()), "teacher is .*torch.int64.*floating point"),
+        (
+            lambda: losses.hint_loss(FLAT, FLAT, variant="cosine"),
+            "variant is 'cosine', expected one of 'paper', 'published'",
+        ),
+        (lambda: losses.HintLoss(variant="cosine"), "variant is 'cosine'"),
+        (lambda: losses.attention_transfer_loss(MAP, MAP[:, :3, :1]), r"differ: \(2, 4, 4\).*against \(2, 1, 4\)"),
+        (lambda: losses.attention_transfer_loss(FLAT, MAP), r"\(3, 6\) .*\(B, C, H, W\)"),
+        (lambda: losses.NonLocalLoss([6])([MAP], [MAP] * 2), "argument 2 is longer"),
+        (
+            lambda: losses.soft_target_loss(FLAT, FLAT, temperature=0),
+            "temperature is 0, expected a finite number above 0",
+        ),
+        (lambda: losses.SoftTargetLoss(-1), "temperature is -1"),
     ],
 )
 def test_errors_name_the_remedy(call, words):

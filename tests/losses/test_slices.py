@@ -3,14 +3,7 @@ import ot
 import pytest
 import torch
 
-from addlib.losses import (
-    bin_indices,
-    project_grid,
-    random_directions,
-    sliced_attention,
-    sliced_wasserstein,
-    wasserstein_1d,
-)
+from addlib import losses
 
 
 @pytest.mark.parametrize("shape", [(2, 6, 3, 4), (1, 5, 1, 1), (2, 1, 4, 3), (2, 2, 5, 1), (1, 1, 1, 1)])
@@ -19,19 +12,19 @@ from addlib.losses import (
 def test_attention_matches_the_loops(shape, coordinates, bins, maps, oracle, device):
     """With a gradient, in plain operations, and without, by the plan."""
     features, _ = maps(shape, device=device)
-    directions = random_directions(4)
+    directions = losses.random_directions(4)
     expected = oracle.attention(features.detach().cpu().numpy(), directions.numpy(), bins, coordinates)
     for given in (features, features.detach()):
-        found = sliced_attention(given, directions, bins, coordinates=coordinates)
+        found = losses.sliced_attention(given, directions, bins, coordinates=coordinates)
         assert found.shape == (shape[0], 4, bins) and found.requires_grad == given.requires_grad
         np.testing.assert_allclose(found.detach().cpu().numpy(), expected, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("coordinates", ["index", "unit"])
 def test_grid_and_bins_match_the_loops(coordinates, oracle):
-    directions = random_directions(5)
-    projected = project_grid((4, 3, 5), directions, coordinates=coordinates)
-    bins = bin_indices(projected, 6)
+    directions = losses.random_directions(5)
+    projected = losses.project_grid((4, 3, 5), directions, coordinates=coordinates)
+    bins = losses.bin_indices(projected, 6)
     assert projected.shape == bins.shape == (5, 4, 3, 5) and bins.dtype == torch.int64
     for k, direction in enumerate(directions.numpy()):
         expected = oracle.projections((4, 3, 5), direction, coordinates)
@@ -44,16 +37,16 @@ def test_grid_and_bins_match_the_loops(coordinates, oracle):
 def test_float32_is_close_to_float64(maps, device):
     """Also where a bin sums thousands of elements."""
     features, _ = maps((3, 512, 16, 16), dtype=torch.float32, device=device)
-    directions = torch.cat([random_directions(2), torch.tensor([[0.0, 0.0, 1.0], [0.6, 0.0, 0.8]])])
-    expected = sliced_attention(features.detach().double(), directions, 256)
-    found = sliced_attention(features.detach(), directions, 256)
+    directions = torch.cat([losses.random_directions(2), torch.tensor([[0.0, 0.0, 1.0], [0.6, 0.0, 0.8]])])
+    expected = losses.sliced_attention(features.detach().double(), directions, 256)
+    found = losses.sliced_attention(features.detach(), directions, 256)
     torch.testing.assert_close(found.double(), expected, rtol=2e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize(("scale", "mass"), [(1e300, 1), (1e-11, 1), (1e-12, None), (1e-200, 0), (0, 0)])
 def test_mass_is_one_and_fades_for_tiny_maps(scale, mass, maps, device):
     features, _ = maps((2, 4, 3, 3), device=device, scale=scale)
-    total = sliced_attention(features, random_directions(3), 4).sum(2)
+    total = losses.sliced_attention(features, losses.random_directions(3), 4).sum(2)
     if mass is None:
         assert (total > 0).all() and (total <= 1 + 1e-12).all()
     else:
@@ -62,8 +55,8 @@ def test_mass_is_one_and_fades_for_tiny_maps(scale, mass, maps, device):
 
 
 def test_directions_are_unit_uniform_and_repeatable():
-    first = random_directions(20000, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(first, random_directions(20000, generator=torch.Generator().manual_seed(1)))
+    first = losses.random_directions(20000, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(first, losses.random_directions(20000, generator=torch.Generator().manual_seed(1)))
     torch.testing.assert_close(first.norm(dim=1), torch.ones(20000, dtype=torch.float64))
     # On a sphere every coordinate is uniform on [-1, 1].
     quantiles = first.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64), dim=0)
@@ -73,13 +66,13 @@ def test_directions_are_unit_uniform_and_repeatable():
 
 def test_values_on_edges_go_up_whatever_the_rounding():
     """16 positions a fifteenth apart in 15 bins: each but the last on its own edge."""
-    projected = project_grid((1, 1, 16), torch.tensor([[0.0, 0.0, 1.0]]), coordinates="unit")
-    assert bin_indices(projected, 15).flatten().tolist() == [*range(15), 14]
+    projected = losses.project_grid((1, 1, 16), torch.tensor([[0.0, 0.0, 1.0]]), coordinates="unit")
+    assert losses.bin_indices(projected, 15).flatten().tolist() == [*range(15), 14]
 
 
 def test_more_bins_than_int16_holds():
     features = torch.rand(1, 40000, 1, 1)
-    found = sliced_attention(features, torch.tensor([[1.0, 0.0, 0.0]]), 40000).flatten()
+    found = losses.sliced_attention(features, torch.tensor([[1.0, 0.0, 0.0]]), 40000).flatten()
     torch.testing.assert_close(found, (features.square() / features.square().sum()).flatten())
 
 
@@ -92,7 +85,7 @@ def test_one_dimension_matches_pot(p):
         masses /= masses.sum(1, keepdims=True)
         exact = ot.emd2(masses[0], masses[1], np.abs(positions[:, None] - positions) ** p)
         tensors = (torch.from_numpy(m)[None] for m in masses)
-        found = wasserstein_1d(torch.from_numpy(positions), *tensors, p=p).item()
+        found = losses.wasserstein_1d(torch.from_numpy(positions), *tensors, p=p).item()
         assert found == pytest.approx(exact, rel=1e-7, abs=1e-12)
 
 
@@ -100,9 +93,9 @@ def test_one_dimension_matches_pot(p):
 @pytest.mark.parametrize("coordinates", ["index", "unit"])
 def test_sliced_distance_matches_pot(p, coordinates, maps, device):
     first, second = maps((2, 5, 4, 3), device=device)
-    directions = random_directions(6)
-    found = sliced_wasserstein(first, second, directions, p=p, coordinates=coordinates)
-    views = sliced_wasserstein(first, second, directions, p=p, coordinates=coordinates, reduction="none")
+    directions = losses.random_directions(6)
+    found = losses.sliced_wasserstein(first, second, directions, p=p, coordinates=coordinates)
+    views = losses.sliced_wasserstein(first, second, directions, p=p, coordinates=coordinates, reduction="none")
     torch.testing.assert_close(views.mean(1) ** (1 / p), found)
     steps = [np.arange(n) / (n - 1 if coordinates == "unit" else 1) for n in (5, 4, 3)]
     grid = np.stack(np.meshgrid(*steps, indexing="ij"), -1).reshape(-1, 3)
@@ -119,18 +112,21 @@ MAP, UNIT = torch.zeros(2, 3, 4, 4), torch.tensor([[1.0, 0.0, 0.0]])
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: sliced_attention(MAP[0], UNIT, 2), r"features is \(3, 4, 4\) torch.float32"),
-        (lambda: sliced_attention(MAP, UNIT[0], 2), r"directions are \(3,\).*expected unit rows \(K, 3\)"),
-        (lambda: sliced_attention(MAP, UNIT[:0], 2), r"directions are \(0, 3\)"),
-        (lambda: sliced_attention(MAP, [[1, 0, 0]], 2), "directions are a list"),
-        (lambda: sliced_attention(MAP, 2 * UNIT, 2), "expected unit rows"),
-        (lambda: sliced_attention(MAP, UNIT * float("nan"), 2), "expected unit rows"),
-        (lambda: sliced_attention(MAP, UNIT.int(), 2), "torch.int32"),
-        (lambda: sliced_attention(MAP, UNIT, 0), "bins is 0, expected at least 1"),
-        (lambda: sliced_attention(MAP, UNIT, 2, coordinates="pixels"), "coordinates is 'pixels', expected one of"),
-        (lambda: sliced_wasserstein(MAP, MAP, UNIT, p=3), "p is 3, expected one of 1, 2"),
-        (lambda: sliced_wasserstein(MAP, MAP, UNIT, reduction="sum"), "reduction is 'sum'"),
-        (lambda: sliced_wasserstein(MAP, MAP[..., :2], UNIT), "first and second differ"),
+        (lambda: losses.sliced_attention(MAP[0], UNIT, 2), r"features is \(3, 4, 4\) torch.float32"),
+        (lambda: losses.sliced_attention(MAP, UNIT[0], 2), r"directions are \(3,\).*expected unit rows \(K, 3\)"),
+        (lambda: losses.sliced_attention(MAP, UNIT[:0], 2), r"directions are \(0, 3\)"),
+        (lambda: losses.sliced_attention(MAP, [[1, 0, 0]], 2), "directions are a list"),
+        (lambda: losses.sliced_attention(MAP, 2 * UNIT, 2), "expected unit rows"),
+        (lambda: losses.sliced_attention(MAP, UNIT * float("nan"), 2), "expected unit rows"),
+        (lambda: losses.sliced_attention(MAP, UNIT.int(), 2), "torch.int32"),
+        (lambda: losses.sliced_attention(MAP, UNIT, 0), "bins is 0, expected at least 1"),
+        (
+            lambda: losses.sliced_attention(MAP, UNIT, 2, coordinates="pixels"),
+            "coordinates is 'pixels', expected one of",
+        ),
+        (lambda: losses.sliced_wasserstein(MAP, MAP, UNIT, p=3), "p is 3, expected one of 1, 2"),
+        (lambda: losses.sliced_wasserstein(MAP, MAP, UNIT, reduction="sum"), "reduction is 'sum'"),
+        (lambda: losses.sliced_wasserstein(MAP, MAP[..., :2], UNIT), "first and second differ"),
     ],
 )
 def test_errors_name_the_remedy(call, words):
