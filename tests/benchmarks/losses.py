@@ -2,24 +2,20 @@
 
     python tests/benchmarks/losses.py                          CPU, batch 144, the three weighted stages of ResNet-50
     python tests/benchmarks/losses.py --device cuda --json losses-cuda.json
-    python tests/benchmarks/losses.py --batch 16 --repeats 5   quicker, for development
 
 The plain form does what the published code does, in the most direct way that torch offers: complex transforms of both
 maps; a loop over views, in each of which the projected grid is sorted, and the mass of both maps accumulated and cut at
-the bin edges once for each of three pairings. Plain and fast runs alternate within one process; the table gives medians.
-On one CPU thread time is processor time, so that a busy machine does not matter. Peak memory is what torch's allocator
-holds at most, the gradient included, beyond the maps. "floor" is the time that reading both maps twice and writing one
-gradient takes at the bandwidth of a copy measured in the same run.
+the bin edges once for each of three pairings. Plain and fast runs alternate; the table gives medians. On one CPU thread
+time is processor time. Peak memory is what torch's allocator holds at most beyond the maps, the gradient included. "floor"
+is the time of five maps (both read twice, one gradient written) at the bandwidth of a copy measured in the same run.
 """
 
-from __future__ import annotations
-
 import argparse
+import functools
 import json
 import os
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from addlib.losses import ADDLoss, draw_pairs, frequency_attention_loss, multi_view_attention_loss, random_directions
+from addlib.losses import ADDLoss, draw_pairs, random_directions
 
 # Stages of ResNet-50 at 128 px that the published code gives a weight: (channels, side, FR weight, MV weight).
 STAGES = ((512, 16, 1.0, 0.5), (1024, 8, 2.0, 2.5), (2048, 4, 0.25, 2.0))
@@ -46,40 +42,32 @@ def plain_frequency(student: Tensor, teacher: Tensor, gamma: float = 1.0) -> Ten
 
 def plain_cuts(shape: torch.Size, direction: Tensor, bins: int) -> Tensor:
     """Positions in the sorted projections of the grid where the bins of equal width end, but for the last bin."""
-    sizes = [torch.arange(size, device=direction.device, dtype=direction.dtype) for size in shape]
-    grid = torch.stack(torch.meshgrid(*sizes, indexing="ij"), -1).flatten(0, 2)
+    grid = torch.cartesian_prod(*(torch.arange(size, device=direction.device, dtype=direction.dtype) for size in shape))
     projections = torch.sort(grid @ direction).values
     edges = torch.linspace(0, 1, bins + 1, device=grid.device)[1:-1] * (projections[-1] - projections[0])
     return torch.searchsorted(projections, edges + projections[0])
 
 
-def plain_vector(mass: Tensor, cuts: Tensor) -> Tensor:
-    """Mass between neighbouring cuts, accumulated in raster order; what lies beyond the last cut is dropped."""
-    accumulated = torch.cumsum(mass, 1)[:, cuts]
-    return torch.diff(accumulated, dim=1, prepend=torch.zeros_like(accumulated[:, :1]))
-
-
-def plain_multi_view(
-    student: Tensor, teacher: Tensor, pairs: tuple[Tensor, Tensor], directions: Tensor, margin: float = MARGIN
-) -> Tensor:
+def plain_multi_view(student: Tensor, teacher: Tensor, pairs: tuple[Tensor, Tensor], directions: Tensor) -> Tensor:
     """Eq. 9: every view cuts both maps of every pairing."""
     squares = [features.flatten(1) ** 2 for features in (student, teacher)]
     own, others = (square / square.sum(1, keepdim=True) for square in squares)
     pairings = [others, others[pairs[0]], others[pairs[1]]]
-    distances = [student.new_zeros(len(student)) for _ in pairings]
+    nothing, distances = student.new_zeros(len(student), 1), [student.new_zeros(len(student)) for _ in pairings]
     for direction in directions.to(student.dtype):
         cuts = plain_cuts(student.shape[1:], direction, student.shape[1] // 2)
         for i, partner in enumerate(pairings):
-            apart = (plain_vector(own, cuts) - plain_vector(partner, cuts)).square().sum(1)
-            distances[i] = distances[i] + apart / len(directions)
+            # Mass between neighbouring cuts, in raster order; what lies beyond the last cut is dropped.
+            vectors = [torch.cumsum(mass, 1)[:, cuts].diff(dim=1, prepend=nothing) for mass in (own, partner)]
+            distances[i] = distances[i] + (vectors[0] - vectors[1]).square().sum(1) / len(directions)
     itself, same, other = distances
-    return (GAMMA * itself + ETA * (same + torch.clamp(margin - other, min=0))).mean()
+    return (GAMMA * itself + ETA * (same + torch.clamp(MARGIN - other, min=0))).mean()
 
 
 class Setting:
     """Maps of all stages, and everything random, fixed, so that both implementations get the same work."""
 
-    def __init__(self, batch: int, views: int, device: str, stages=STAGES) -> None:
+    def __init__(self, batch: int, views: int, device: str, stages: tuple) -> None:
         generator = torch.Generator().manual_seed(0)
         self.stages, self.views = stages, views
         self.labels = (torch.arange(batch) % 2).to(device)
@@ -90,10 +78,7 @@ class Setting:
         self.directions = random_directions(views, generator=generator, device=device)
 
     def step(self, kind: str, name: str, stages: tuple[int, ...]) -> None:
-        """One forward and backward pass of FR or MV of a stage, or of ADD over several.
-
-        The fast form draws its own directions and pairs: what a training step pays for.
-        """
+        """One forward and backward pass; the fast form draws its own directions and pairs, as a training step does."""
         student, teacher = zip(*(self.maps[stage] for stage in stages), strict=True)
         weights = [
             [self.stages[stage][column] if name in (term, "ADD") else 0 for stage in stages]
@@ -114,15 +99,14 @@ class Setting:
         return sum(tensor.numel() * tensor.element_size() for stage in stages for tensor in self.maps[stage])
 
 
-def timed(action: Callable[[], None], device: str) -> float:
+def timed(action: Callable[[], object], device: str) -> float:
     """Milliseconds."""
-    if device == "cuda":
-        torch.cuda.synchronize()
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
     clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    wait()
     start = clock()
     action()
-    if device == "cuda":
-        torch.cuda.synchronize()
+    wait()
     return (clock() - start) * 1e3
 
 
@@ -134,7 +118,7 @@ def copy_bandwidth(device: str) -> float:
     return 2 * source.numel() * source.element_size() / (best / 1e3)
 
 
-def peak_memory(action: Callable[[], None], device: str) -> int:
+def peak_memory(action: Callable[[], object], device: str) -> int:
     """Bytes that torch's allocator holds at most during an action, beyond what it held before."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -151,123 +135,49 @@ def peak_memory(action: Callable[[], None], device: str) -> int:
     return peak
 
 
-def training_step(batch: int, device: str, repeats: int) -> float:
-    """Milliseconds of one bare training step of ResNet-50 at 128 px: forward, cross-entropy, backward, Adam."""
-    from torchvision.models import resnet50
-
-    model = resnet50(num_classes=2).to(device)
-    optimiser = torch.optim.Adam(model.parameters(), lr=2e-4)
-    images, labels = torch.randn(batch, 3, 128, 128, device=device), torch.arange(batch, device=device) % 2
-
-    def step() -> None:
-        optimiser.zero_grad(set_to_none=True)
-        torch.nn.functional.cross_entropy(model(images), labels).backward()
-        optimiser.step()
-
-    return statistics.median([timed(step, device) for _ in range(3 + repeats)][3:])
-
-
-def agreement(setting: Setting) -> dict[str, float]:
-    """Largest relative difference between plain and fast values, where both compute the same thing.
-
-    Without the hinge, which is of the mean over views in the plain form, of every view in the published one.
-    """
-    ways = [torch.full((setting.views, 2, len(pair)), -1, device=pair.device) for pair in setting.pairs]
-    for way, pair in zip(ways, setting.pairs, strict=True):
-        way[:, 0] = pair  # student against the teacher's pairs only
-    options = {"directions": setting.directions, "pairs": tuple(ways), "margin": 0, "variant": "published"}
-    worst = {"FR": 0.0, "MV": 0.0}
-    with torch.no_grad():
-        for maps in setting.maps:
-            first, second = plain_frequency(*maps), frequency_attention_loss(*maps)
-            worst["FR"] = max(worst["FR"], abs(float(second / first) - 1))
-            first = plain_multi_view(*maps, setting.pairs, setting.directions, margin=0)
-            worst["MV"] = max(worst["MV"], abs(float(multi_view_attention_loss(*maps, None, **options) / first) - 1))
-    return worst
-
-
-def measure(arguments: argparse.Namespace) -> dict:
-    device, every = arguments.device, tuple(range(len(STAGES)))
-    setting, small = Setting(arguments.batch, arguments.views, device), Setting(4, 2, device)
-    cases = [(name, (stage,)) for name in ("FR", "MV") for stage in every] + [("ADD", every)]
-    for kind in ("plain", "fast"):
-        small.step(kind, "ADD", every)
+def measure(device: str, batch: int, repeats: int) -> dict:
+    setting, every = Setting(batch, VIEWS, device, STAGES), tuple(range(len(STAGES)))
     setting.step("fast", "ADD", every)
-    bandwidth = copy_bandwidth(device)
-    times: dict[tuple, list[float]] = {(kind, *case): [] for case in cases for kind in ("plain", "fast")}
-    for _ in range(arguments.repeats):
-        for case in cases:
-            for kind in ("plain", *("fast",) * arguments.fast_repeats):
-                times[kind, *case].append(timed(lambda kind=kind, case=case: setting.step(kind, *case), device))
-    medians = {key: statistics.median(values) for key, values in times.items()}
-    for name in ("FR", "MV"):  # in all: sums of their stages
-        for kind in ("plain", "fast"):
-            medians[kind, name, every] = sum(medians[kind, name, (stage,)] for stage in every)
-    rows = []
-    for name, stages in [*cases[:-1], ("FR", every), ("MV", every), ("ADD", every)]:
-        plain, fast = medians["plain", name, stages], medians["fast", name, stages]
-        where = "all" if len(stages) > 1 else "{0}x{1}x{1}".format(*STAGES[stages[0]][:2])
-        floor = 2.5 * setting.bytes_of_maps(stages) / bandwidth * 1e3  # both maps twice and one gradient: five maps
-        row = {"loss": name, "stage": where, "plain_ms": plain, "fast_ms": fast, "ratio": plain / fast}
-        row |= {"floor_ms": floor, "over_floor": fast / floor}
-        if not arguments.no_memory and (name, stages) in cases:
-            for kind in ("plain", "fast"):
-                for student, _ in setting.maps:
-                    student.grad = None
-                peak = peak_memory(lambda kind=kind, case=(name, stages): setting.step(kind, *case), device)
-                row[f"{kind}_memory"] = peak / setting.bytes_of_maps(stages)
+    bandwidth, rows = copy_bandwidth(device), []
+    for name, stages in [*((name, (stage,)) for name in ("FR", "MV") for stage in every), ("ADD", every)]:
+        row = {"loss": name, "stage": "all" if len(stages) > 1 else "{0}x{1}x{1}".format(*STAGES[stages[0]][:2])}
+        steps = {kind: functools.partial(setting.step, kind, name, stages) for kind in ("plain", "fast")}
+        times: dict[str, list[float]] = {"plain": [], "fast": []}
+        for _ in range(repeats):
+            for kind in ("plain", "fast", "fast", "fast"):
+                times[kind].append(timed(steps[kind], device))
+        row |= {f"{kind}_ms": statistics.median(values) for kind, values in times.items()}
+        floor = 2.5 * setting.bytes_of_maps(stages) / bandwidth * 1e3
+        row |= {"ratio": row["plain_ms"] / row["fast_ms"], "floor_ms": floor, "over_floor": row["fast_ms"] / floor}
+        for kind, step in steps.items():
+            for student, _ in setting.maps:
+                student.grad = None
+            row[f"{kind}_memory"] = peak_memory(step, device) / setting.bytes_of_maps(stages)
         rows.append(row)
-    result = {
-        "device": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine(),
-        "kind": device, "torch": torch.__version__, "threads": torch.get_num_threads(), "load": os.getloadavg()[0],
-        "batch": arguments.batch, "views": arguments.views, "repeats": arguments.repeats,
-        "copy_bandwidth_gb_s": bandwidth / 1e9, "agreement": agreement(small), "rows": rows,
-    }  # fmt: skip
-    if device == "cuda" or arguments.step:
-        result["resnet50_step_ms"] = training_step(arguments.batch, device, 20 if device == "cuda" else 2)
-        result["add_share_of_step"] = medians["fast", "ADD", every] / result["resnet50_step_ms"]
-    return result
+    where = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
+    run = {"device": where, "torch": torch.__version__, "threads": torch.get_num_threads(), "load": os.getloadavg()[0]}
+    return run | {"batch": batch, "repeats": repeats, "copy_bandwidth_gb_s": bandwidth / 1e9, "rows": rows}
 
 
-def show(result: dict) -> None:
-    print(
-        "{device}, torch {torch}, {threads} threads, load {load:.1f}; batch {batch}, {views} views, forward + backward, "
-        "medians of {repeats}; copy {copy_bandwidth_gb_s:.1f} GB/s".format(**result)
-    )
-    print("loss         stage   plain ms   fast ms   ratio  x floor  memory beyond the maps, in multiples of both")
-    for row in result["rows"]:
-        memory = "plain {plain_memory:.2f}, fast {fast_memory:.2f}".format(**row) if "fast_memory" in row else ""
-        line = "{loss:5} {stage:>12} {plain_ms:10.1f} {fast_ms:9.1f} {ratio:6.1f}x {over_floor:8.1f}  ".format(**row)
-        print(line + memory)
-    print("agreement of values: " + ", ".join(f"{name} {value:.1e}" for name, value in result["agreement"].items()))
-    if "resnet50_step_ms" in result:
-        print("ResNet-50 step {resnet50_step_ms:.1f} ms; ADD is {add_share_of_step:.1%} of it".format(**result))
-    reached, target = result["rows"][-1]["ratio"], TARGETS[result["kind"]]
-    print(f"ADD: {reached:.1f}x, target {target}x, {'reached' if reached >= target else 'NOT reached'}")
-
-
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
     parser.add_argument("--batch", type=int, default=144, help="images; default: %(default)s, the paper's")
-    parser.add_argument("--views", type=int, default=VIEWS, help="random directions; default: %(default)s")
     parser.add_argument("--repeats", type=int, default=3, help="plain runs of every case; default: %(default)s")
-    parser.add_argument("--fast-repeats", type=int, default=3, help="fast runs for each; default: %(default)s")
-    parser.add_argument("--threads", type=int, help="CPU threads; default: torch's")
-    parser.add_argument("--no-memory", action="store_true", help="skip the memory measurement")
-    parser.add_argument("--step", action="store_true", help="also time a ResNet-50 step on a CPU (on a GPU always)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: torch's, %(default)s")
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
     arguments = parser.parse_args()
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        sys.exit("no GPU: torch.cuda.is_available() is False; use --device cpu")
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    result = measure(arguments)
-    show(result)
+    torch.set_num_threads(arguments.threads)
+    found = measure(arguments.device, arguments.batch, arguments.repeats)
+    print(", ".join(f"{name} {value}" for name, value in found.items() if name != "rows"))
+    print("loss         stage   plain ms   fast ms   ratio  x floor  memory beyond the maps, in multiples of both")
+    line = "{loss:5} {stage:>12} {plain_ms:10.1f} {fast_ms:9.1f} {ratio:6.1f}x {over_floor:8.1f}  "
+    for row in found["rows"]:
+        print((line + "plain {plain_memory:.2f}, fast {fast_memory:.2f}").format(**row))
+    print(f"ADD: {found['rows'][-1]['ratio']:.1f}x, target {TARGETS[arguments.device]}x")
     if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
-    return 0
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

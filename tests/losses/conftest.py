@@ -22,7 +22,6 @@ def load(path):
 
 @pytest.fixture(scope="session")
 def oracle():
-    """Plain loops, see loss_oracles.py."""
     return load(Path(__file__).with_name("loss_oracles.py"))
 
 
@@ -59,11 +58,9 @@ def maps():
     """Makes a pair of maps in float64, the student's with a gradient; half of the numbers are zero, as after a ReLU."""
 
     def make(shape, *, seed=0, dtype=torch.float64, device="cpu", scale=1.0):
-        generator = torch.Generator().manual_seed(seed)
-        student, teacher = (
-            (torch.randn(shape, generator=generator, dtype=torch.float64).relu_() * scale).to(device, dtype)
-            for _ in range(2)
-        )
+        draw = torch.Generator().manual_seed(seed)
+        made = [torch.randn(shape, generator=draw, dtype=torch.float64).relu_() * scale for _ in range(2)]
+        student, teacher = (x.to(device, dtype) for x in made)
         return student.requires_grad_(), teacher
 
     return make
