@@ -14,8 +14,7 @@ from builder.project import BookError, Project, code_cells, read, tags
 
 VARIABLE = "ADDLIB_PROFILE"
 BY_HAND = "by-hand"  # tag of the cell that calls fill_in; it changes no number of a page
-# Modules through which a chapter reads rows and claims without naming their files.
-READERS = {"addlib.results", "addlib.ledger"}
+READER = "addlib.results"  # the module through which a chapter reads rows and claims without naming their files
 
 
 class Chapter:
@@ -55,8 +54,10 @@ class Chapter:
         # Whatever text of code or parameters is the path of a file of the project, the chapter may read.
         texts = {text for text in nodes if isinstance(text, str) and len(text) < 200 and "\0" not in text}
         files = {path for text in texts if (path := (project.book / text).resolve()).is_relative_to(project.root)}
-        modules = provenance.imported_modules(ast.unparse(tree))
-        if READERS & set(provenance.modules_behind(*modules)):
+        own = own_modules(project.book, tree)
+        modules = provenance.imported_modules("\n".join([ast.unparse(tree), *(path.read_text("utf-8") for path in own)]))
+        files |= set(own)
+        if READER in provenance.modules_behind(*modules):
             files |= {path for kind in ("claims.yml", "results/*", "paper/*") for path in project.root.glob(f"data/{kind}")}
         files |= {project.root / "requirements.lock", Path(__file__).with_name("execute.py")}
         hashes = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file())
@@ -108,6 +109,20 @@ def parameters(project: Project, profile: str, source: Path) -> tuple[dict[str, 
                 f"it knows {', '.join(declared)}, and YAML reads 1e-3 as text: write 1.0e-3"
             )
     return declared, given
+
+
+def own_modules(folder: Path, code: ast.Module) -> list[Path]:
+    """The files of the modules beside the chapters that code imports, directly or not, such as book/ledger."""
+    found, waiting = [], [code]
+    while waiting:
+        nodes = list(ast.walk(waiting.pop()))
+        names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+        names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+        for top in {name.partition(".")[0] for name in names}:
+            new = [path for path in (*folder.glob(f"{top}.py"), *folder.glob(f"{top}/**/*.py")) if path not in found]
+            found += new
+            waiting += [ast.parse(path.read_text("utf-8")) for path in new]
+    return sorted(found)
 
 
 def fill_in(name: str, namespace: MutableMapping, root: str | Path | None = None) -> None:

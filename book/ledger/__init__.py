@@ -12,15 +12,16 @@ baseline of its rows; a baseline then claims nothing.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections import namedtuple
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import product
+from math import ceil, inf, nan
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+import yaml
 
 from addlib.files import project_root
 from addlib.metrics import SeedInterval, lies
@@ -34,39 +35,15 @@ FIVE = ("NeuralTextures", "Deepfakes", "Face2Face", "FaceSwap", "FaceShifter")
 # The published code searches the training images for the nearest neighbour, where no frame of the same video is.
 OURS = {"accuracy": "accuracy", "auc": "auc", "recall_at_1": "recall_at_1_other"}
 PRINTED = {"accuracy": "accuracy", "recall_at_1": "Recall@1"}
-NEEDED = {"id", "source", "kind", "chapter", "statement"}
-OPTIONAL = {"table", "test", "with", "status", "evidence", "why"}
+NEEDED = ["id", "source", "kind", "chapter", "statement"]
+OPTIONAL = ["table", "test", "with", "status", "evidence", "why"]
 
-
-@dataclass(frozen=True)
-class Claim:
-    """Name, place in the paper, kind, our wording, and the chapter that treats it; then one of three ways to decide it."""
-
-    id: str
-    source: str
-    kind: str
-    statement: str
-    chapter: str
-    test: str | None = None  # with settings: what rows or tables decide
-    settings: dict = field(default_factory=dict, hash=False)
-    status: str | None = None  # with evidence: what a test function, or a cell that asserts it, shows
-    evidence: tuple[str, ...] = ()
-    why: str = ""  # alone: not attempted
-
-
-class Finding(NamedTuple):
-    """About a claim, or one of its places. paper, ours, low, high: of what is tested, in points; cell, measured: in percent."""
-
-    status: str = ""
-    why: str = ""
-    paper: float = math.nan
-    ours: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-    seeds: int = 0
-    profile: str | None = None
-    cell: float = math.nan
-    measured: float = math.nan
+# Name, place in the paper, kind, our wording, and the chapter that treats it; then a test with its settings, which rows or
+# tables decide; or a status with evidence, a test function or a cell that asserts it; or why alone: not attempted.
+Claim = namedtuple("Claim", [*NEEDED, *"test settings status evidence why".split()], defaults=[None, {}, None, [], ""])
+# About a claim, or one of its places. paper, ours, low, high: of what is tested, in points; cell, measured: in percent.
+FIELDS = {"status": "", "why": "", "paper": nan, "ours": nan, "low": nan, "high": nan, "seeds": 0, "profile": None}
+Finding = namedtuple("Finding", [*FIELDS, "cell", "measured"], defaults=[*FIELDS.values(), nan, nan])
 
 
 class Setting(NamedTuple):
@@ -80,7 +57,6 @@ class Setting(NamedTuple):
 
     @classmethod
     def of(cls, given: str | dict, **usual) -> Setting:
-        """From the name of a distiller, or a dict."""
         found = usual | ({"distiller": given} if isinstance(given, str) else given)
         return cls(**found | {"settings": str(Settings(found.get("settings")))})
 
@@ -91,12 +67,7 @@ class Setting(NamedTuple):
 
 
 def read_claims(path, root=None) -> list[Claim]:
-    """The claims of a ledger, a YAML list; an entry with ``table`` stands for all cells of that table of the paper.
-
-    An entry whose ``metric`` is a list stands for a claim each. Raises ValueError, naming file and entry, for what does not fit.
-    """
-    import yaml
-
+    """The claims of a YAML list; an entry with ``table`` stands for all cells of it, one with several metrics for a claim each."""
     claims = {}
     for number, entry in enumerate(yaml.safe_load(Path(path).read_text(encoding="utf-8")), 1):
         try:
@@ -108,51 +79,36 @@ def read_claims(path, root=None) -> list[Claim]:
     return list(claims.values())
 
 
-def _claims(entry: dict, root) -> list[Claim]:
-    """The claims of one entry."""
-    if NEEDED - set(entry) or set(entry) - NEEDED - OPTIONAL or not all(entry.values()):
-        expected = f"expected {sorted(NEEDED)}, some of {sorted(OPTIONAL)}, none empty, no result"
-        raise ValueError(f"has {sorted(entry)}; {expected}")
-    claim = Claim(**{name: entry[name] for name in entry if name not in ("with", "table", "evidence")})
-    test, settings, evidence = claim.test, entry.get("with", {}), entry.get("evidence", [])
+def _claims(entry: dict, root) -> Iterator[Claim]:
+    if set(NEEDED) - set(entry) or set(entry) - {*NEEDED, *OPTIONAL} or not all(entry.values()):
+        expected = f"{sorted(NEEDED)}, some of {sorted(OPTIONAL)}, none empty, no result"
+        raise ValueError(f"has {sorted(entry)}; expected {expected}")
+    claim = Claim(**{name: value for name, value in entry.items() if name not in ("with", "table")})
+    test, evidence = claim.test, [claim.evidence] if isinstance(claim.evidence, str) else claim.evidence
     if bool(test) + bool(evidence) != 1 and (test or not claim.why) or bool(evidence) != (claim.status in STATUSES[:3]):
         raise ValueError("expected a test, or evidence with a status, or why it was not attempted")
     if test not in (None, *CHECKS) or (test == "cell") != ("table" in entry):
         raise ValueError(f"unknown test {test!r}; expected one of {sorted(CHECKS)}, cell with a table and no other")
-    found, metrics = [], settings.get("metric")
+    settings = entry.get("with", {})
     for row in read_paper(entry["table"], root).to_dict("records") if test == "cell" else []:
-        place = {name: row[name] for name in ("manipulation", "quality", "model")}
         for metric in [name for name in PRINTED if name in row]:
-            words = place | {"metric": PRINTED[metric]}
-            about = {"id": "/".join([claim.id, *words.values()]), "statement": claim.statement.format(**words)}
-            given = {name: row[name] for name in ("detector", "distiller", "settings")}
-            given |= place | {"table": entry["table"], "metric": metric, "printed": row[metric]}
-            found.append(replace(claim, **about, settings=given))
-    for metric in metrics if isinstance(metrics, list) else [metrics] if test != "cell" else []:
-        given = settings | ({"metric": metric} if metric else {})
-        about = (
-            {"id": f"{claim.id}-in-{metric}", "statement": f"{claim.statement} (By {str(metric).upper()}.)"}
-            if found
-            else {}
-        )
-        found.append(
-            replace(
-                claim, **about, settings=given, evidence=(evidence,) if isinstance(evidence, str) else tuple(evidence)
-            )
-        )
-        if test and test.startswith("gains"):
-            list(places(**{name: value for name, value in given.items() if name != "largest"}))
-    return found
+            given = {name: value for name, value in row.items() if name not in PRINTED}
+            given |= {"table": entry["table"], "metric": metric, "printed": row[metric]}
+            words = [row["manipulation"], row["quality"], row["model"], PRINTED[metric]]
+            statement = claim.statement.format(**row | {"metric": PRINTED[metric]})
+            yield claim._replace(id="/".join([claim.id, *words]), statement=statement, settings=given)
+    metrics = settings.get("metric") if isinstance(settings.get("metric"), list) else [settings.get("metric")]
+    for number, metric in enumerate(metrics if test != "cell" else []):
+        new = claim._replace(settings=settings | {"metric": metric} if metric else settings, evidence=evidence)
+        about = {"id": f"{new.id}-in-{metric}", "statement": f"{new.statement} (By {str(metric).upper()}.)"}
+        yield new._replace(**about) if number else new
 
 
 def evaluate(claims: list[Claim], rows: pd.DataFrame, *, profile="reader-cpu", detector="resnet18_narrow", recipe="mini",
              look: pd.DataFrame | None = None, root=None) -> pd.DataFrame:  # fmt: skip
-    """Test every claim on the rows of one profile: a row each, the fields of :class:`Claim` and of :class:`Finding`.
+    """Test every claim on the rows of a profile and recipe: for each the fields of ``Claim`` and of ``Finding``.
 
-    Args:
-        rows, look: of ``read_results``, of trainings and of data/results/look.csv; what they decide is else not attempted.
-        profile, recipe: which rows count; the profile of a finding is "tables" where the paper's tables were looked at.
-        detector: ours in the place of the paper's ResNet-50.
+    rows, look: of ``read_results``, of trainings and of data/results/look.csv. detector: ours in the place of ResNet-50.
     """
     look = rows.iloc[:0] if look is None else look
     rows, look = (each[(each["profile"] == profile) & (each["recipe"] == recipe)] for each in (rows, look))
@@ -160,7 +116,7 @@ def evaluate(claims: list[Claim], rows: pd.DataFrame, *, profile="reader-cpu", d
     for claim in claims:
         found = CHECKS[claim.test](bench, **claim.settings) if claim.test else Finding(claim.status or "not attempted")
         why = "; ".join(filter(None, [found.why, claim.why]))
-        lines.append(asdict(claim) | found._replace(why=why)._asdict())
+        lines.append(claim._asdict() | found._replace(why=why)._asdict())
     return pd.DataFrame(lines).drop(columns="settings")
 
 
@@ -174,10 +130,9 @@ class Bench:
 
     def name(self, detector: str) -> str:
         """Our detector for one of the paper's: the same, or its narrow form where only that has rows."""
-        if detector == "resnet50":
-            return self.detector
         known, narrow = set(self.rows["detector"]), f"{detector}_narrow"
-        return narrow if narrow in known and detector not in known else detector
+        ours = narrow if narrow in known and detector not in known else detector
+        return self.detector if detector == "resnet50" else ours
 
     def _measured(self, metric: str, wanted: Setting, quality: str) -> pd.Series:
         """``scores_of`` one setting, which may name a quality of its own; indexed as if it were ``quality``."""
@@ -187,8 +142,8 @@ class Bench:
             # Maps are of several stages and scores; what a network answers is of none.
             rows = rows[(rows["stage"] == rows["stage"].max()) & rows["score"].fillna("margin").eq("margin")]
             rows, column = rows.assign(accuracy=rows["value"]), "accuracy"
-        chosen = {"distiller": wanted.distiller, "settings": Settings(wanted.settings), "quality": own}
-        found = scores_of(rows, column, detector=self.name(wanted.detector), **chosen)
+        chosen = {"detector": self.name(wanted.detector), "distiller": wanted.distiller, "quality": own}
+        found = scores_of(rows, column, settings=Settings(wanted.settings), **chosen)
         return found.dropna().rename({own: quality}, level="quality")
 
     def gain(self, metric: str, manipulations: Sequence[str], quality: str, a: Setting, others: Sequence[Setting]):
@@ -197,19 +152,17 @@ class Bench:
         for name, (each, scores) in product(manipulations, zip((a, *others), values, strict=True)):
             if (name, quality) not in scores.droplevel("seed").index:
                 return name, quality, each
-        differences = []
-        for name in manipulations:
-            one, *rest = (scores.xs(name, level="manipulation", drop_level=False) for scores in values)
-            differences.append(paired_by_seed(one, max(rest, key=lambda scores: scores.mean())))
+        sides = [[each.xs(name, level="manipulation", drop_level=False) for each in values] for name in manipulations]
+        differences = [paired_by_seed(one, max(rest, key=pd.Series.mean)) for one, *rest in sides]
         difference = mean_over_manipulations(pd.concat(differences))
         return over_seeds(difference, "quality").get(quality) if all(map(len, differences)) else None
 
     def printed(self, *place) -> float:
         """The same difference in the paper's tables; NaN where they do not have it."""
-        found = paper(self.root).gain(*place)
-        return round(found.mean, 6) if isinstance(found, SeedInterval) else math.nan
+        found = paper_bench(self.root).gain(*place)
+        return round(found.mean, 6) if isinstance(found, SeedInterval) else nan
 
-    def judged(self, found, printed: float, above=0.0, below=math.inf) -> Finding:
+    def judged(self, found, printed: float, above=0.0, below=inf, **_) -> Finding:
         """Of one place, by the interval of ours, or by the command that gives what is missing."""
         if isinstance(found, SeedInterval):
             status = STATUSES[("inside", "outside", "not known").index(lies(found, above, below))]
@@ -217,19 +170,18 @@ class Bench:
         if not found:
             return Finding("not attempted", "no seed has all")
         manipulation, quality, wanted = found
-        place, known = (manipulation, wanted.quality or quality), grids(self.profile, self.root)
-        keys = [("look" if wanted.condition else "train", *place, name, *wanted[1:3])
-                for name in (self.name(wanted.detector), wanted.detector)]  # fmt: skip
-        return Finding("not attempted", next((known[key] for key in keys if key in known), "no grid has it"))
+        place = "look" if wanted.condition else "train", manipulation, wanted.quality or quality
+        keys = [(*place, name, *wanted[1:3]) for name in (self.name(wanted.detector), wanted.detector)]
+        commands = map(grids(self.profile, self.root).get, keys)
+        return Finding("not attempted", next(filter(None, commands), "no grid has it"))
 
 
 @cache
-def paper(root) -> Bench:
+def paper_bench(root) -> Bench:
     """The paper's tables as if they were rows of one seed."""
     measures, names = ["accuracy", "recall_at_1"], ["manipulation", "quality", *Setting._fields[:3]]
-    rows = pd.concat([read_paper(number, root) for number in (1, 2, 3)]).groupby(names)[measures].last() / 100
-    rows = rows.reset_index().assign(auc=math.nan, recall_at_1_other=rows["recall_at_1"].to_numpy())
-    rows = rows.assign(changes="{}", start="noise", seed=0)
+    rows = (pd.concat(map(read_paper, (1, 2, 3), [root] * 3)).groupby(names)[measures].last() / 100).reset_index()
+    rows = rows.assign(recall_at_1_other=rows["recall_at_1"], auc=nan, changes="{}", start="noise", seed=0)
     return Bench(rows, rows.iloc[:0])
 
 
@@ -239,9 +191,7 @@ def grids(profile: str, root) -> dict[tuple, str]:
     found, order = {}, [profile, "reader", "paper"]
     files = [(path.stem, *read_grid(path)) for path in (project_root(root) / "book/experiments/grids").glob("*.yaml")]
     files = [file for file in files if file[1]["profile"] in order]
-    for stem, about, runs in sorted(
-        files, key=lambda file: (order.index(file[1]["profile"]), "table" not in file[0], file[0])
-    ):
+    for stem, about, runs in sorted(files, key=lambda f: (order.index(f[1]["profile"]), "table" not in f[0], f[0])):
         # A network that was looked at before this was measured has rows, but of other code.
         text = f"addlib sweep {stem}" + " --stale" * (about["notebook"] == "look")
         text += f" (profile {about['profile']})" * (about["profile"] != profile)
@@ -253,57 +203,46 @@ def grids(profile: str, root) -> dict[tuple, str]:
 
 
 def places(*, of, over, manipulations=FIVE, qualities=("c23", "c40"), detectors=("resnet50",), metric="accuracy", condition=None,
-           mean=False, best=False, above=0.0, below=math.inf, share=1.0):  # fmt: skip
+           mean=False, best=False, above=0.0, below=inf, share=1.0):  # fmt: skip
     """Every comparison that a claim speaks of: its name, and the arguments of ``Bench.gain``.
 
-    of, over: see :class:`Setting`, or lists of such, each with each; best: against the best of ``over`` at each place. metric:
-    in ``OURS``, or with a condition, of both sides unless they name their own, a measure of look.csv. mean: over the
-    manipulations. above, below, share: the range that is allowed, in points, and the share of the comparisons that needs it.
+    of, over: see :class:`Setting`, or lists of such, each with each, or with the ``best`` of the second. metric: in ``OURS``, or
+    with a condition a measure of look.csv. above, below, share: range allowed, in points, and share of the comparisons needed.
     """
     first, second = ([side] if isinstance(side, str | dict) else side for side in (of, over))
-    if not set(manipulations) <= set(FIVE) or not set(qualities) <= {"raw", "c23", "c40"}:
-        raise ValueError(f"{manipulations} at {qualities}; expected some of {FIVE} at raw, c23 or c40")
     for quality, detector, one in product(qualities, detectors, first):
         a, *others = (Setting.of(each, detector=detector, condition=condition) for each in (one, *second))
-        if a.condition is None and metric not in OURS:
-            raise ValueError(f"unknown metric {metric!r}; there are {list(OURS)}")
         for rest in [others] if best else [[each] for each in others]:
             for names in [manipulations] if mean else [[name] for name in manipulations]:
                 where = f"{'the best other' if best else rest[0]} on {'the mean' if mean else names[0]} at {quality}"
                 yield f"{a} over {where}", (metric, names, quality, a, rest)
 
 
-def cell(
-    bench: Bench, *, table, model, metric, manipulation, quality, detector, distiller, printed, settings
-) -> Finding:
+def cell(bench, *, table, model, metric, manipulation, quality, detector, distiller, printed, settings) -> Finding:
     """A cell of a table: on the paper's data its value, on others the sign of its difference to the baseline of its rows."""
     wanted, base = Setting(detector, distiller, settings), Setting(detector if table == 3 else "resnet50")
     own = over_seeds(bench.measured(metric, wanted, quality)).get((manipulation, quality))
-    known = {"cell": printed, "measured": own.mean if own else math.nan, "profile": bench.profile, "paper": printed}
+    known, paper = {"cell": printed, "measured": own.mean if own else nan, "profile": bench.profile}, printed
     found, allowed = own or (manipulation, quality, wanted), (printed - TOLERANCE, printed + TOLERANCE)
     if bench.profile != "paper":
         if wanted == base:
             why = "a baseline on other data: the zero from which the rest of its rows is counted"
-            return Finding("not attempted", why, **known)._replace(paper=math.nan)
+            return Finding("not attempted", why, **known)
         place = metric, [manipulation], quality, wanted, [base]
-        found, known["paper"] = bench.gain(*place), bench.printed(*place)
-        allowed = (0, math.inf) if known["paper"] > 0 else (-math.inf, 0) if known["paper"] else (math.nan, math.nan)
-    return _summed({"": bench.judged(found, known["paper"], *allowed)})._replace(**known)
+        found, paper = bench.gain(*place), bench.printed(*place)
+        allowed = (0, inf) if paper > 0 else (-inf, 0) if paper else (nan, nan)
+    return _summed({"": bench.judged(found, paper, *allowed)})._replace(paper=paper, **known)
 
 
 def gains(bench: Bench, **claimed) -> Finding:
     """Difference of two settings on our rows, seed by seed; see :func:`places` for what may be asked."""
-    allowed = {name: claimed[name] for name in ("above", "below") if name in claimed}
-    found = {
-        name: bench.judged(bench.gain(*place), bench.printed(*place), **allowed) for name, place in places(**claimed)
-    }
+    found = {name: bench.judged(bench.gain(*at), bench.printed(*at), **claimed) for name, at in places(**claimed)}
     return _summed(found, **claimed)
 
 
 def gains_in_the_tables(bench: Bench, *, largest=False, **claimed) -> Finding:
     """The same difference in the paper's tables, a number without an interval. largest: the claim is about the largest only."""
-    allowed = {name: claimed[name] for name in ("above", "below") if name in claimed}
-    found = {name: _exact(bench.printed(*place), **allowed) for name, place in places(**claimed)}
+    found = {name: _exact(bench.printed(*place), **claimed) for name, place in places(**claimed)}
     return _summed(dict([max(found.items(), key=lambda item: item[1].paper)]) if largest else found, **claimed)
 
 
@@ -320,14 +259,12 @@ def recall_and_accuracy(bench: Bench, *, share=1.0) -> Finding:
     return _summed({" at ".join(name): _exact(part.rank().corr().iloc[0, 1]) for name, part in cells}, share=share)
 
 
-CHECKS = {
-    check.__name__: check for check in (cell, gains, gains_in_the_tables, hardest_in_the_table, recall_and_accuracy)
-}
+CHECKS = {each.__name__: each for each in (cell, gains, gains_in_the_tables, hardest_in_the_table, recall_and_accuracy)}
 
 
 def combined(statuses: Sequence[str], share: float = 1.0) -> str:
     """Status of a claim about several places, of which it needs the given share."""
-    needed = math.ceil(share * len(statuses) - 1e-9)
+    needed = ceil(share * len(statuses) - 1e-9)
     if statuses.count("reproduced") >= needed:
         return "reproduced"
     if statuses.count("differs") > len(statuses) - needed:
@@ -335,26 +272,25 @@ def combined(statuses: Sequence[str], share: float = 1.0) -> str:
     return "not attempted" if set(statuses) == {"not attempted"} else "undecided"
 
 
-def _exact(value: float, above=0.0, below=math.inf) -> Finding:
+def _exact(value: float, above=0.0, below=inf, **_) -> Finding:
     """A number of the tables, which has no interval: inside or not."""
     value = round(float(value), 6)
     return Finding("reproduced" if above < value < below else "differs", "", value, profile="tables")
 
 
-def _summed(findings: dict[str, Finding], above=0.0, below=math.inf, share=1.0, **_) -> Finding:
+def _summed(findings: dict[str, Finding], above=0.0, below=inf, share=1.0, **_) -> Finding:
     """One finding of those at several places, with the numbers of the place that speaks most against the claim."""
     statuses, words = [found.status for found in findings.values()], []
     if len(findings) > 1:
-        counts = ", ".join(f"{statuses.count(each)} {each}" for each in dict.fromkeys(statuses))
-        words.append(f"{len(findings)} comparisons: {counts}")
+        counts = [f"{statuses.count(each)} {each}" for each in dict.fromkeys(statuses)]
+        words.append(f"{len(findings)} comparisons: {', '.join(counts)}")
     missing = dict.fromkeys(found.why for found in findings.values() if found.status == "not attempted")
     words += ["missing: " + ", ".join(missing)] if missing else []
     tried = {name: found for name, found in findings.items() if found.status != "not attempted"}
 
     def favour(name: str) -> tuple:
-        """Decided against, then known with an interval, then how far inside the range the number itself is, not its bounds."""
-        found = tried[name]
-        value = found.ours if found.seeds else found.paper
+        # Decided against, then known with an interval, then how far inside the range the number itself is, not its bounds.
+        found, value = tried[name], tried[name].ours if tried[name].seeds else tried[name].paper
         return found.status != "differs", found.seeds == 1, min(value - above, below - value)
 
     shown = min(tried, key=favour, default="")

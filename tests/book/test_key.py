@@ -79,6 +79,24 @@ def test_modules_count_if_the_chapter_can_reach_them(tiny, module, counts):
     assert (key(tiny) != before) == counts
 
 
+@pytest.mark.parametrize("path", ["reader.py", "reader/__init__.py"])
+@pytest.mark.parametrize("changed", ["own", "book/shelf.py", "addlib/deep.py", "data/results/rows.csv"])
+def test_a_module_beside_the_chapters_counts_with_what_it_imports_and_reads(tiny, path, changed):
+    own, rows = tiny.book / path, tiny.root / "data" / "results" / "rows.csv"
+    for folder in (own.parent, rows.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    own.write_text("import shelf\nfrom addlib.results import read\n")
+    (tiny.book / "shelf.py").write_text("from addlib.used import value\n")
+    rows.write_text("a\n")
+    tiny.chapter("03-table", ("a", "code", "from reader import rows"), parameters='profile = "smoke"')
+    before = key(tiny, "03-table")
+    (tiny.book / "unread.py").write_text("")
+    assert key(tiny, "03-table") == before
+    with (own if changed == "own" else tiny.root / changed).open("a") as file:
+        file.write("changed = 1\n")
+    assert key(tiny, "03-table") != before
+
+
 @pytest.mark.parametrize(
     ("module", "chapters"),
     [

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from sklearn.metrics import accuracy_score, roc_auc_score, roc_curve
 
-from addlib.metrics import accuracy, auc, by_video, eer, identities, mean, scores
+from addlib.metrics import accuracy, auc, by_video, ece, eer, identities, mean, scores
 
 RANDOM = np.random.default_rng(0)
 
@@ -20,9 +20,8 @@ RANDOM = np.random.default_rng(0)
 def scored(draw):
     """Probabilities in sixteenths, so with many ties, labels of both classes, and small integer weights for both."""
     n = draw(st.integers(2, 30))
-    values, labels, weights = (
-        np.array(draw(st.lists(st.integers(0, top), min_size=n, max_size=n))) for top in (16, 1, 3)
-    )
+    columns = [np.array(draw(st.lists(st.integers(0, top), min_size=n, max_size=n))) for top in (16, 1, 3)]
+    values, labels, weights = columns
     labels[:2], weights[:2] = [0, 1], weights[:2].clip(1)
     return values / 16, labels, weights
 
@@ -35,6 +34,11 @@ def crossing(probabilities, labels):
     return np.interp(at, along, alarms)
 
 
+def calibration(probabilities, labels, bins):
+    place = np.floor(np.asarray(probabilities) * bins)
+    return sum(abs((probabilities - labels)[place == k].sum()) for k in range(bins + 1)) / len(labels)
+
+
 @settings(deadline=None, max_examples=60)
 @given(scored())
 def test_against_scikit_learn(sample):
@@ -42,6 +46,7 @@ def test_against_scikit_learn(sample):
     assert accuracy(probabilities, labels) == pytest.approx(accuracy_score(labels, probabilities > 0.5), abs=1e-15)
     assert auc(probabilities, labels) == pytest.approx(roc_auc_score(labels, probabilities), abs=1e-12)
     assert eer(probabilities, labels) == pytest.approx(crossing(probabilities, labels), abs=1e-10)
+    assert ece(probabilities, labels, bins=4) == pytest.approx(calibration(probabilities, labels, 4), abs=1e-12)
     expected = roc_auc_score(labels, probabilities, sample_weight=weights)
     assert auc(probabilities, labels, weights) == pytest.approx(expected, abs=1e-12)
 
@@ -51,7 +56,6 @@ def test_against_scikit_learn(sample):
 def test_weights_count_samples(sample):
     probabilities, labels, weights = sample
     repeated = np.repeat(probabilities, weights), np.repeat(labels, weights)
-    assert auc(probabilities, labels, weights) == auc(*repeated)
     for metric in (accuracy, auc):
         rows = metric(probabilities, labels, weights=np.stack([weights, np.ones_like(weights)]))
         assert rows.tolist() == pytest.approx([metric(*repeated), metric(probabilities, labels)], abs=1e-15)
@@ -75,28 +79,15 @@ def test_log_odds_do_not_saturate():
     assert auc(odds, [0, 0, 1, 1]) == 1 and auc([-np.inf, 0.0, 1.0, np.inf], [0, 1, 0, 1]) == 0.75
 
 
-def calibration(probabilities, labels, bins):
-    total = 0.0
-    for k in range(bins):
-        inside = [i for i, p in enumerate(probabilities) if k / bins <= p < (k + 1) / bins]
-        if inside:
-            total += abs(sum(probabilities[i] - labels[i] for i in inside)) / len(probabilities)
-    return total
-
-
-def test_scores_of_a_sample():
-    labels = RANDOM.integers(0, 2, 500)
-    probabilities = RANDOM.normal(0.4 + 0.2 * labels, 0.2).clip(0.001, 0.999)
-    for kind in (torch.tensor, np.asarray, list):
-        result = scores(kind(probabilities), kind(labels))
-        expected = accuracy_score(labels, probabilities > 0.5), roc_auc_score(labels, probabilities)
-        expected += crossing(probabilities, labels), calibration(probabilities, labels, 15)
-        assert result == pytest.approx(expected, abs=1e-9)
-    assert scores(probabilities, labels, bins=4).ece == pytest.approx(calibration(probabilities, labels, 4))
+def test_scores_of_tensors_arrays_and_lists():
     quarters, labels = torch.tensor([0.25, 0.75, 0.5, 1.0], requires_grad=True), torch.tensor([0, 1, 0, 0])
-    expected = scores(quarters, labels)
-    assert expected[:2] == (0.75, pytest.approx(2 / 3))
-    assert scores(quarters.half(), labels) == scores(quarters.bfloat16(), labels) == expected
+    expected = scores(quarters.tolist(), labels.tolist())
+    assert expected == pytest.approx((0.75, 2 / 3, 1 / 3, 0.5))
+    for kind in (quarters, quarters.half(), quarters.bfloat16(), quarters.detach().numpy()):
+        assert scores(kind, labels) == expected
+    assert accuracy(torch.zeros(2, 2).softmax(1)[:, 1], [0, 0]) == 1  # one half is real, as argmax has it
+    assert mean([True, False, True, True]) == 0.75 and np.isnan(mean([1.0, 2.0], weights=[0, 0]))
+    assert mean(torch.tensor([1.0, 3.0]), weights=[[1, 1], [3, 1], [0, 2]]).tolist() == [2, 1.5, 3]
 
 
 @pytest.mark.parametrize("label", [0, 1])
@@ -105,50 +96,36 @@ def test_one_class_alone_has_no_auc_and_no_eer(label):
         warnings.simplefilter("error")
         result = scores([0.25, 0.75, 1.0], [label] * 3)
     assert np.isnan(result.auc) and np.isnan(result.eer) and result.accuracy == pytest.approx((1 + label) / 3)
-    assert result.ece == pytest.approx(2 / 3 if label == 0 else 1 / 3)
     assert np.isnan(auc([0.25, 0.75], [0, 1], weights=[[1, 1], [0, 2]])).tolist() == [False, True]
-
-
-def test_small_cases():
-    assert scores([0.5] * 4, [0, 0, 1, 0])[:3] == (0.75, 0.5, 0.5)
-    assert accuracy(torch.zeros(2, 2).softmax(1)[:, 1], [0, 0]) == 1  # one half is real, as argmax has it
-    assert mean([True, False, True, True]) == 0.75 and np.isnan(mean([1.0, 2.0], weights=[0, 0]))
-    assert mean(torch.tensor([1.0, 3.0]), weights=[[1, 1], [3, 1], [0, 2]]).tolist() == [2, 1.5, 3]
 
 
 @pytest.mark.parametrize(
     ("probabilities", "labels", "message"),
     [
         (torch.rand(3, 2), [0, 1, 0], r"are float32 \(3, 2\).*expected floats of fake alone"),
-        ([0.5, 0.5], [0, 1, 0], r"\(2,\), labels \(3,\)"),
+        ([0.5, 0.5], [0, 1, 0], r"\(2,\), labels int64 \(3,\)"),
         ([], [], r"\(0,\)"),
-        ([0.5, float("nan"), float("nan")], [0, 1, 0], "2 of 3 .* are NaN"),
-        ([0, 1], [0, 1], "int64.*expected floats"),
-        ([0.5, 0.5], [0, 2], "labels are int64 .*2.*expected integers, 1 fake and 0 real"),
-        ([0.5, 0.5], ["real", "fake"], "expected integers"),
+        ([0.5, float("nan")], [0, 1], "answers span .* no NaN"),
+        ([0.5, 0.5], [0, 2], "labels are such as .*2.*expected 1 for fake and 0 for real"),
     ],
 )
 def test_errors(probabilities, labels, message):
-    for metric in (scores, accuracy, auc, eer, lambda p, y: by_video(p, y, y)):
+    for metric in (scores, auc, lambda p, y: by_video(p, y, y)):
         with pytest.raises(ValueError, match=message):
             metric(probabilities, labels)
 
 
 def test_errors_of_values():
-    for metric in (scores, accuracy):
-        with pytest.raises(ValueError, match=r"span 0.5 to 1.5, expected \[0, 1\]; take softmax"):
-            metric([0.5, 1.5], [0, 1])
+    with pytest.raises(ValueError, match="span 0.5 to 1.5; expected probabilities"):
+        scores([0.5, 1.5], [0, 1])
     for bad in ([1, 1, 1], [1, -1], [1, np.nan]):
         with pytest.raises(ValueError, match="weights are .* for 2 samples"):
             auc([0.5, 0.1], [1, 0], weights=bad)
-    for bad in ([], [[1.0]], [np.nan], ["a"]):
-        with pytest.raises(ValueError, match="values are"):
-            mean(bad)
 
 
 def test_import_is_light_and_silent():
     """NumPy alone for the metrics, pandas for the rows: no torch, no SciPy."""
-    code = "import sys, addlib.metrics, addlib.results, addlib.ledger; print({'torch', 'scipy', 'papermill'} & set(sys.modules))"
+    code = "import sys, addlib.metrics, addlib.results, addlib.sweep; print({'torch', 'scipy', 'papermill'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert run.stdout.strip() == "set()" and not run.stderr
 
@@ -158,11 +135,10 @@ def test_by_video_is_a_mean_over_frames():
     labels = np.array([int(name.startswith("Deepfakes")) for name in names])
     probabilities = RANDOM.random(len(names)).astype(np.float32)
     expected = pd.DataFrame({"p": probabilities.astype(float), "y": labels, "v": names}).groupby("v", sort=False).mean()
-    for kind in (np.asarray, torch.tensor):
-        result = by_video(kind(probabilities), kind(labels), names.astype(object))  # as FacePairs has them
-        assert result.videos.tolist() == expected.index.tolist()  # in the order of the first frames
-        np.testing.assert_allclose(result.probabilities, expected["p"], rtol=1e-12)
-        assert result.labels.tolist() == expected["y"].tolist() and result.labels.dtype == np.int64
+    result = by_video(torch.tensor(probabilities), torch.tensor(labels), names.astype(object))  # as FacePairs has them
+    assert result.videos.tolist() == expected.index.tolist()  # in the order of the first frames
+    np.testing.assert_allclose(result.probabilities, expected["p"], rtol=1e-12)
+    assert result.labels.tolist() == expected["y"].tolist() and result.labels.dtype == np.int64
     with pytest.raises(ValueError, match=r"videos are \(1,\) for 2 samples"):
         by_video([0.5, 0.5], [0, 1], ["a"])
     with pytest.raises(ValueError, match="'071' has frames of both labels; name the manipulation"):
@@ -175,11 +151,9 @@ def test_by_video_is_a_mean_over_frames():
         (["071", "054", "071_054", "054_071", "003", "003_000"], [1, 1, 1, 1, 0, 0]),
         (["original/071", "original/054", "Deepfakes/071_054", "FaceSwap/054_071", "original/100"], [0, 0, 0, 0, 1]),
         (["original/071", "original/054"], [1, 0]),  # without their fake they are apart
-        (["1_2", "5", "2_3", "4_3", "6_5"], [0, 1, 0, 0, 1]),  # chains join
-        (["1_2", "3_4", "2_3", "9"], [0, 0, 0, 1]),
+        (["1_2", "5", "2_3", "4_3", "6_5", "3_4"], [0, 1, 0, 0, 1, 0]),  # chains join
         # Actors are other people than the reals of the same number; what follows "__" is no identity.
         (["DeepFakeDetection/01_02__a__YVGY8LOK", "actors/02__exit", "original/02", "01_03"], [0, 0, 2, 1]),
-        (["DeepFakeDetection/01_02__a__YV8", "DeepFakeDetection/03_04__a__XX8"], [0, 1]),
     ],
 )
 def test_groups_of_identities(names, groups):
@@ -187,9 +161,5 @@ def test_groups_of_identities(names, groups):
     order = RANDOM.integers(len(names), size=4 * len(names))
     kept = np.array(groups)[order]
     assert identities(np.array(names, object)[order]).tolist() == np.searchsorted(np.unique(kept), kept).tolist()
-
-
-def test_identities_errors():
-    for bad in (["071_054.mp4"], [], "071"):
-        with pytest.raises(ValueError, match="videos are .* expected names, .* without .mp4"):
-            identities(bad)
+    with pytest.raises(ValueError, match="expected names without .mp4"):
+        identities([*names, "071_054.mp4"])
