@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import datetime
 import functools
 import hashlib
@@ -14,14 +15,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
-# Name on the page, and the distributions that may provide it.
-DISTRIBUTIONS = {
-    "torch": ["torch"],
-    "numpy": ["numpy"],
-    "opencv": ["opencv-python-headless", "opencv-python"],
-    "av": ["av"],
-    "dlib": ["dlib-bin", "dlib"],
-}
+# Name on the page, and a distribution that may provide it; the last one installed counts.
+DISTRIBUTIONS = (
+    ("torch", "torch"), ("numpy", "numpy"), ("opencv", "opencv-python"), ("opencv", "opencv-python-headless"),
+    ("av", "av"), ("dlib", "dlib"), ("dlib", "dlib-bin"),
+)  # fmt: skip
+FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def digest(settings: object) -> str:
@@ -30,138 +29,97 @@ def digest(settings: object) -> str:
 
 
 def code_hash(*modules: str) -> str:
-    """Twelve hexadecimal digits of the code of addlib modules and of all addlib modules that they import.
+    """Twelve hexadecimal digits of the code of addlib modules, such as "addlib.training", and of all that they import.
 
     Comments, docstrings and layout do not count. Nothing is imported or run: import statements are read, wherever in a
-    file they stand. A package that is only a parent of an imported module counts with what it imports at its top.
-
-    Args:
-        modules: full names, such as "addlib.training".
-
-    Raises:
-        ValueError: for a name that is no module of addlib.
+    file they stand. Raises ValueError for a name that is no module of addlib.
     """
-    return digest([(name, _read(_path(name))[0]) for name in modules_behind(*modules)])
+    return digest([(name, _read(name)[0]) for name in modules_behind(*modules)])
 
 
 def modules_behind(*modules: str) -> list[str]:
-    """The names of the modules that ``code_hash`` covers, sorted."""
-    for name in modules:
-        if _path(name) is None:
-            raise ValueError(
-                f"{name!r} is no module of {PACKAGE.name}; give full names such as '{PACKAGE.name}.losses'"
-            )
-    # A parent package runs when a module below it is imported, but nobody calls its functions.
+    """The names of the addlib modules that ``code_hash`` covers, sorted."""
+    if unknown := [name for name in modules if _path(name) is None]:
+        raise ValueError(f"{unknown[0]!r} is no module of addlib; give full names such as 'addlib.losses'")
     waiting, found = [(name, True) for name in modules], set()
     while waiting:
-        entry = waiting.pop()
-        if entry in found or (entry[0], True) in found:
-            continue
-        found.add(entry)
-        name, called = entry
-        _, at_import, anywhere = _read(_path(name))
-        waiting += [(other, True) for other in (anywhere if called else at_import)]
-        if "." in name:
-            waiting.append((name.rpartition(".")[0], False))
+        # A parent package runs when a module below it is imported, but nobody calls its functions.
+        name, called = entry = waiting.pop()
+        if entry not in found:
+            found.add(entry)
+            waiting += [(other, True) for other in _read(name)[2 if called else 1]]
+            waiting += [(name.rpartition(".")[0], False)] if "." in name else []
     return sorted({name for name, _ in found})
 
 
-def imported_modules(code: str, package: str = "") -> list[str]:
-    """The addlib modules that Python code imports, for instance that of a notebook's cells; sorted.
-
-    Args:
-        code: Python source, without a notebook's magic commands.
-        package: of the code, to which relative imports refer.
-    """
-    return sorted(set(_imports(ast.walk(ast.parse(code)), package)))
+def imported_modules(code: str) -> list[str]:
+    """The addlib modules that Python code imports, such as that of a notebook's cells; sorted."""
+    return sorted(set(_imports(ast.parse(code), "")))
 
 
 def _path(name: str) -> Path | None:
     """The file of an addlib module, or None if it is not one."""
     first, *parts = name.split(".")
     place = PACKAGE.joinpath(*parts)
-    candidates = [place / "__init__.py"] + ([place.with_suffix(".py")] if parts else [])
-    return next((path for path in candidates if first == PACKAGE.name and path.is_file()), None)
+    files = place / "__init__.py", place.with_suffix(".py")
+    return next((path for path in files if first == "addlib" and path.is_file()), None)
 
 
-def _read(path: Path) -> tuple[str, list[str], list[str]]:
-    status = path.stat()
-    return _parsed(path, status.st_mtime_ns, status.st_size)
+def _read(name: str) -> tuple[str, set[str], set[str]]:
+    path = _path(name)
+    return _parsed(path, path.stat().st_mtime_ns, path.stat().st_size)
 
 
 @functools.lru_cache(maxsize=512)
-def _parsed(path: Path, changed: int, size: int) -> tuple[str, list[str], list[str]]:
+def _parsed(path: Path, changed: int, size: int) -> tuple[str, set[str], set[str]]:
     """Hash of a module's code, the addlib modules that it imports when it is imported, and all that it imports."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    package = ".".join([PACKAGE.name, *path.parent.relative_to(PACKAGE).parts])
-    imports = [sorted(set(_imports(nodes, package))) for nodes in (_outside_functions(tree), ast.walk(tree))]
+    package = ".".join(["addlib", *path.parent.relative_to(PACKAGE).parts])
+    imports = [set(_imports(tree, package, called)) for called in (False, True)]
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
-            node
-        ):
+        if isinstance(node, ast.Module | ast.ClassDef | FUNCTIONS) and ast.get_docstring(node):
             node.body = node.body[1:] or [ast.Pass()]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), *imports
 
 
-def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
-    yield node
-    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-        for child in ast.iter_child_nodes(node):
-            yield from _outside_functions(child)
-
-
-def _imports(nodes, package: str) -> Iterator[str]:
-    """Names of the addlib modules in the import statements among nodes."""
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if _path(alias.name))
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = package.split(".")
-                base = ".".join([*parents[: len(parents) - node.level + 1], *filter(None, [node.module])])
-            if _path(base):
-                # What a package gives may be a module of it or a name in it.
-                yield from (name if _path(name := f"{base}.{alias.name}") else base for alias in node.names)
+def _imports(node: ast.AST, package: str, called: bool = True) -> Iterator[str]:
+    """Names of the addlib modules in the import statements below a node, in those of its functions too if they are called."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names if _path(alias.name))
+        elif isinstance(child, ast.ImportFrom):
+            parents = package.split(".")[: 1 - child.level or None] if child.level else []
+            base = ".".join([*parents, *filter(None, [child.module])])
+            if _path(base):  # what a package gives may be a module of it or a name in it
+                yield from (name if _path(name := f"{base}.{alias.name}") else base for alias in child.names)
+        elif called or not isinstance(child, FUNCTIONS):
+            yield from _imports(child, package, called)
 
 
 def record(root: Path, accelerator: str = "auto") -> dict[str, object]:
     """Device, commit, date (UTC, ISO) and versions: what is the same for all that one run computes."""
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    today = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
     return {"device": device(accelerator), "commit": commit(root), "date": today, "versions": versions()}
 
 
 def device(accelerator: str = "auto") -> str:
     """Name of the GPU that torch uses, or the model of the CPU if there is none or ``accelerator`` is "cpu"."""
-    try:
-        import torch
+    import torch
 
-        if accelerator != "cpu" and torch.cuda.is_available():
-            return torch.cuda.get_device_name()
-    except ImportError:
-        pass
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    with contextlib.suppress(OSError, IndexError):
+        return Path("/proc/cpuinfo").read_text().partition("model name")[2].splitlines()[0].partition(":")[2].strip()
     return platform.processor() or platform.machine()
 
 
 def commit(root: Path) -> str:
-    """Short commit, with -dirty if tracked or new files differ from it; 'no commit' outside git.
-
-    Results do not count: a sweep adds its own rows while it runs, and no code reads them back into a number.
-    """
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
+    """Short commit, with -dirty if files other than rows of results differ from it; 'no commit' outside git."""
+    git = functools.partial(subprocess.check_output, text=True, stderr=subprocess.DEVNULL, cwd=root)
     try:
-        changed = git("status", "--porcelain", "--", ".", ":!data/results")
-        return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
+        # A sweep adds its own rows while it runs, and no code reads them back into a number.
+        changed = git(["git", "status", "--porcelain", "--", ".", ":!data/results"])
+        return git(["git", "rev-parse", "--short=12", "HEAD"]).strip() + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "no commit"
 
@@ -169,11 +127,7 @@ def commit(root: Path) -> str:
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that numbers depend on, as far as they are installed."""
     found = {"python": platform.python_version()}
-    for name, distributions in DISTRIBUTIONS.items():
-        for distribution in distributions:
-            try:
-                found[name] = version(distribution)
-                break
-            except PackageNotFoundError:
-                continue
+    for name, distribution in DISTRIBUTIONS:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(distribution)
     return found

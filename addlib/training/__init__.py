@@ -3,9 +3,9 @@
 * ``recipe``: what a training is made of: optimiser, schedule, batches, selection
 * ``distillers``: the losses between student and teacher by name
 * ``task``: the Lightning module, imported when a training starts
-* ``fit``: ``fit_detector`` and ``fit_student``: a trained detector and its row of results
+* ``engine``: hardware, memory, and Lightning's Trainer
+* ``fit``: ``fit_detector`` and ``fit_student``: a trained detector and its row of results, kept in a folder
 * ``prediction``: predictions and metrics on a split
-* ``store``: trainings kept on disk, one folder each
 """
 
 from .distillers import DISTILLERS, Distiller, create_distiller, distiller_defaults, register_distiller

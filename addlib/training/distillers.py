@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from operator import attrgetter
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,8 @@ from addlib.losses import (
     SoftTargetLoss,
 )
 
-# Name → what builds it, (student, teacher, **settings) -> Distiller, and the settings that the name fixes.
-DISTILLERS: dict[str, tuple[Callable[..., Distiller] | None, dict]] = {"none": (None, {})}
+# Name → what builds it, (student, teacher, **settings) -> Distiller, what the name fixes, and the defaults of the rest.
+DISTILLERS: dict[str, tuple[Callable, dict, dict]] = {"none": (lambda student, teacher: None, {}, {})}
 
 
 class Distiller(nn.Module):
@@ -42,14 +43,14 @@ class Distiller(nn.Module):
         raise NotImplementedError
 
 
-def register_distiller(name: str, **fixed) -> Callable:
+def register_distiller(name: str, loss: type | None = None, **fixed) -> Callable:
     """Decorator that adds a distiller under a name, which ``fit_student`` and grids then take.
 
-    It decorates a :class:`Distiller` whose first two arguments are the answers of student and teacher to one batch, from which
-    it takes its widths. The other arguments are its settings, and their defaults stand there alone.
+    It decorates a :class:`Distiller`, or a function that returns one, whose first two arguments are the answers of student
+    and teacher to one batch. Its other arguments are its settings, and their defaults stand there alone.
 
     Args:
-        name: a new one.
+        loss: to which the distiller hands further settings on.
         fixed: settings that the name fixes.
 
     Raises:
@@ -57,9 +58,11 @@ def register_distiller(name: str, **fixed) -> Callable:
     """
 
     def add(build):
-        if name in DISTILLERS and getattr(DISTILLERS[name][0], "__module__", None) != build.__module__:
+        if name in DISTILLERS and DISTILLERS[name][0].__module__ != build.__module__:
             raise ValueError(f"there is a distiller {name!r} already; take another name")
-        DISTILLERS[name] = build, fixed
+        parameters = [p for each in (build, loss) if each for p in inspect.signature(each).parameters.values()]
+        defaults = {p.name: p.default for p in parameters if p.default is not p.empty and p.name not in fixed}
+        DISTILLERS[name] = build, fixed, defaults
         return build
 
     return add
@@ -69,163 +72,101 @@ def create_distiller(name: str, student: Detection, teacher: Detection, **settin
     """A distiller by name, fitted to what both networks answer to one batch; None for "none".
 
     Args:
-        name: one of ``DISTILLERS``.
-        student, teacher: the answers.
         settings: what differs from the distiller's defaults.
 
     Raises:
         ValueError: unknown name or setting, or maps that do not fit.
     """
-    build, fixed = _entry(name)
-    if unknown := sorted(settings.keys() - distiller_defaults(name).keys()):
-        raise ValueError(f"distiller {name!r} has no {unknown}; it has {sorted(distiller_defaults(name))}")
-    return None if build is None else build(student, teacher, **fixed, **settings)
+    defaults = distiller_defaults(name)
+    if unknown := sorted(settings.keys() - defaults.keys()):
+        raise ValueError(f"distiller {name!r} has no {unknown}; it has {sorted(defaults)}")
+    build, fixed, _ = DISTILLERS[name]
+    return build(student, teacher, **fixed, **settings)
 
 
 def distiller_defaults(name: str) -> dict:
     """The settings that a distiller has, with their defaults."""
-    build, fixed = _entry(name)
-    signatures = [] if build is None else [build, *getattr(build, "settings_of", ())]
-    parameters = [p for each in signatures for p in inspect.signature(each).parameters.values()]
-    return {p.name: p.default for p in parameters if p.default is not p.empty and p.name not in fixed}
-
-
-def changed_settings(name: str, settings: dict, defaults: dict | None = None) -> dict:
-    """The settings that differ from the distiller's defaults, or from those that a backbone puts in their place."""
-    known = distiller_defaults(name) | (defaults or {})
-    return {key: value for key, value in settings.items() if key not in known or known[key] != value}
-
-
-def _entry(name):
     if name not in DISTILLERS:
         raise ValueError(f"unknown distiller {name!r}; there are {list(DISTILLERS)}")
-    return DISTILLERS[name]
+    return dict(DISTILLERS[name][2])
+
+
+class Baseline(Distiller):
+    """One term: ``weight`` times ``loss`` of what is ``compared`` of both answers, or the sum over ``each`` part of it."""
+
+    def __init__(self, term: str, weight: float, loss: nn.Module, compared: str, each: bool = False):
+        super().__init__()
+        self.term, self.weight, self.loss, self.compared, self.each = term, weight, loss, attrgetter(compared), each
+
+    def forward(self, student, teacher, labels, generator=None):
+        sides = self.compared(student), self.compared(teacher)
+        pairs = zip(*sides, strict=True) if self.each else [sides]
+        return {self.term: self.weight * torch.stack([self.loss(*pair) for pair in pairs]).sum()}
 
 
 @register_distiller("fitnet")
-class FitNetDistiller(Distiller):
-    """Hint learning on the embedding: Romero et al. (ICLR 2015), see :class:`addlib.losses.HintLoss`.
-
-    Args:
-        weight: of the term.
-        variant: "published", 2 - 2 cos, the form with which the paper's table was made; or "paper".
-    """
-
-    def __init__(self, student: Detection, teacher: Detection, weight: float = 1.0, variant: str = "published"):
-        super().__init__()
-        widths = [side.embedding.shape[1] for side in (student, teacher)]
-        self.weight = weight
-        self.loss = HintLoss(variant=variant) if widths[0] == widths[1] else HintLoss(*widths, variant)
-
-    def forward(self, student, teacher, labels, generator=None):
-        return {"hint": self.weight * self.loss(student.embedding, teacher.embedding)}
+def hint(student: Detection, teacher: Detection, weight: float = 1.0, variant: str = "published") -> Distiller:
+    """:class:`addlib.losses.HintLoss` on the embedding, in the form with which the paper's table was made."""
+    return Baseline("hint", weight, HintLoss(*(a.embedding.shape[1] for a in (student, teacher)), variant), "embedding")
 
 
 @register_distiller("at")
-class AttentionTransferDistiller(Distiller):
-    """Attention transfer summed over the stages: Zagoruyko and Komodakis (ICLR 2017).
-
-    Args:
-        weight: of the term; 1000 is theirs for the mean of squares.
-    """
-
-    def __init__(self, student: Detection, teacher: Detection, weight: float = 1000.0):
-        super().__init__()
-        _check_stages(student, teacher)
-        self.weight, self.loss = weight, AttentionTransferLoss()
-
-    def forward(self, student, teacher, labels, generator=None):
-        stages = zip(student.stages, teacher.stages, strict=True)
-        return {"attention": self.weight * torch.stack([self.loss(*pair) for pair in stages]).sum()}
+def attention_transfer(student: Detection, teacher: Detection, weight: float = 1000.0) -> Distiller:
+    """Summed over the stages; 1000 is the weight of Zagoruyko and Komodakis (ICLR 2017) for the mean of squares."""
+    _check_stages(student, teacher)
+    return Baseline("attention", weight, AttentionTransferLoss(), "stages", each=True)
 
 
 @register_distiller("nl")
-class NonLocalDistiller(Distiller):
-    """Self-attention features of every stage, see :class:`addlib.losses.NonLocalLoss`.
-
-    Args:
-        weight: of the term.
-    """
-
-    def __init__(self, student: Detection, teacher: Detection, weight: float = 1.0):
-        super().__init__()
-        _check_stages(student, teacher)
-        self.weight, self.loss = weight, NonLocalLoss([stage.shape[1] for stage in student.stages])
-
-    def forward(self, student, teacher, labels, generator=None):
-        return {"non_local": self.weight * self.loss(student.stages, teacher.stages)}
+def non_local(student: Detection, teacher: Detection, weight: float = 1.0) -> Distiller:
+    """Self-attention features of every stage, see :class:`addlib.losses.NonLocalLoss`."""
+    _check_stages(student, teacher)
+    return Baseline("non_local", weight, NonLocalLoss([stage.shape[1] for stage in student.stages]), "stages")
 
 
-@register_distiller("kd")
-class SoftTargetDistiller(Distiller):
-    """Knowledge distillation: cross-entropy to the teacher's softened answer, Hinton, Vinyals and Dean (2015), eq. 1–2.
-
-    Args:
-        weight: of the term.
-        settings: of :class:`addlib.losses.SoftTargetLoss`: the temperature.
-    """
-
-    settings_of = (SoftTargetLoss,)
-
-    def __init__(self, student: Detection, teacher: Detection, weight: float = 1.0, **settings):
-        super().__init__()
-        self.weight, self.loss = weight, SoftTargetLoss(**settings)
-
-    def forward(self, student, teacher, labels, generator=None):
-        return {"soft_target": self.weight * self.loss(student.logits, teacher.logits)}
+@register_distiller("kd", SoftTargetLoss)
+def soft_target(student: Detection, teacher: Detection, weight: float = 1.0, **settings) -> Distiller:
+    """Cross-entropy to the teacher's softened answer: Hinton, Vinyals and Dean (2015), eq. 1–2."""
+    return Baseline("soft_target", weight, SoftTargetLoss(**settings), "logits")
 
 
-@register_distiller("add")
-@register_distiller("mv", alpha=0.0)
-@register_distiller("fr", beta=0.0)
+@register_distiller("add", ADDLoss)
+@register_distiller("mv", ADDLoss, alpha=0.0)
+@register_distiller("fr", ADDLoss, beta=0.0)
 class AttentionDistiller(Distiller):
-    """Frequency and multi-view attention, eq. 10 of Le and Woo (AAAI 2022).
+    """Frequency and multi-view attention, eq. 10 of Le and Woo (AAAI 2022), see :class:`addlib.losses.ADDLoss`.
 
     Args:
         stage_weights_fr, stage_weights_mv: weight of every stage; those of the published code on the last four stages if None.
-        settings: of :class:`addlib.losses.ADDLoss`.
     """
-
-    settings_of = (ADDLoss,)
 
     def __init__(
         self, student: Detection, teacher: Detection, stage_weights_fr=None, stage_weights_mv=None, **settings
     ):
         super().__init__()
         _check_stages(student, teacher)
-        published = {"stage_weights_fr": PUBLISHED_STAGE_WEIGHTS_FR, "stage_weights_mv": PUBLISHED_STAGE_WEIGHTS_MV}
-        given = {"stage_weights_fr": stage_weights_fr, "stage_weights_mv": stage_weights_mv}
-        count = len(student.stages)
-        for name, weights in published.items():
-            if given[name] is None:
-                if count < len(weights):
-                    raise ValueError(
-                        f"the backbone has {count} stages, the published stage weights are for {len(weights)}; "
-                        "give stage_weights_fr and stage_weights_mv"
-                    )
-                given[name] = (0.0,) * (count - len(weights)) + weights
-        self.loss = ADDLoss(**given, **settings)
-        self.without_frequency = ADDLoss(**given, **settings | {"alpha": 0.0})
-        self.frequency_on = True
+        shallow = len(student.stages) - len(PUBLISHED_STAGE_WEIGHTS_FR)
+        if shallow < 0 and None in (stage_weights_fr, stage_weights_mv):
+            raise ValueError(
+                f"the backbone has {len(student.stages)} stages, the published stage weights are for "
+                f"{len(PUBLISHED_STAGE_WEIGHTS_FR)}; give stage_weights_fr and stage_weights_mv"
+            )
+        weights = (stage_weights_fr, PUBLISHED_STAGE_WEIGHTS_FR), (stage_weights_mv, PUBLISHED_STAGE_WEIGHTS_MV)
+        weights = [(0.0,) * shallow + published if given is None else given for given, published in weights]
+        self.loss = ADDLoss(*weights, **settings)
+        self.alpha = self.loss.alpha
 
     def start_epoch(self, epoch, recipe):
-        self.frequency_on = epoch >= recipe.frequency_from
+        self.loss.alpha = self.alpha if epoch >= recipe.frequency_from else 0.0
 
     def forward(self, student, teacher, labels, generator=None):
-        loss = self.loss if self.frequency_on else self.without_frequency
-        terms = loss.terms(student.stages, teacher.stages, labels, generator=generator)
-        found = {}
-        if self.loss.alpha:
-            found["frequency"] = loss.alpha * terms.frequency
-        if loss.beta:
-            found["multi_view"] = loss.beta * terms.multi_view
-        return found
+        terms = self.loss.terms(student.stages, teacher.stages, labels, generator=generator)
+        found = {"frequency": self.loss.alpha * terms.frequency} if self.alpha else {}
+        return found | ({"multi_view": self.loss.beta * terms.multi_view} if self.loss.beta else {})
 
 
-def _check_stages(student, teacher):
-    shapes = [tuple(tuple(stage.shape[1:]) for stage in side.stages) for side in (student, teacher)]
+def _check_stages(student: Detection, teacher: Detection) -> None:
+    shapes = [[tuple(stage.shape[1:]) for stage in side.stages] for side in (student, teacher)]
     if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"stages differ: student {shapes[0]}, teacher {shapes[1]}; stage is compared with stage, so give both the same "
-            "backbone, or distil with 'fitnet' or 'kd'"
-        )
+        remedy = "stage is compared with stage, so give both the same backbone, or distil with 'fitnet' or 'kd'"
+        raise ValueError(f"stages differ: student {shapes[0]}, teacher {shapes[1]}; {remedy}")

@@ -1,36 +1,124 @@
-"""Lightning's Trainer, set up for one training: logs, selection of the best weights, resuming, several devices."""
+"""What a training runs on, where its crops are held, and Lightning's Trainer round it, imported when a training starts."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import os
 import shutil
 import sys
 import warnings
 import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import lightning
 import torch
-from lightning.fabric.plugins.environments import LightningEnvironment
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from addlib.faceforensics.pairs import FacePairs
 from addlib.parallel import allotted_processes
 
-from .hardware import Hardware, from_notebook
-from .task import LOG_EVERY, EpochLoader, TrainingTask
+from .prediction import autocast, choose_precision
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """kind: "cuda" or "cpu". devices: how many on a node, or a list of numbers. precision: Lightning's name."""
+
+    kind: str
+    devices: int | list
+    nodes: int
+    precision: str
+
+    @classmethod
+    def choose(cls, accelerator: str = "auto", devices=1, nodes: int = 1, precision: str = "auto") -> Hardware:
+        """Raises ValueError for an accelerator that is unknown or not there, or cannot be used from here."""
+        if accelerator not in ("auto", "cpu", "gpu"):
+            raise ValueError(f"unknown accelerator {accelerator!r}; there are 'auto', 'cpu' and 'gpu'")
+        if accelerator == "gpu" and not torch.cuda.is_available():
+            raise ValueError("accelerator is 'gpu', but torch finds no CUDA device; use 'auto' or 'cpu'")
+        kind = "cuda" if torch.cuda.is_available() and accelerator != "cpu" else "cpu"
+        if devices in ("auto", -1, "-1"):
+            devices = torch.cuda.device_count() if kind == "cuda" else 1
+        hardware = cls(kind, devices if isinstance(devices, list) else int(devices), nodes, precision)
+        if hardware.processes > 1 and kind == "cuda" and from_notebook():
+            if torch.cuda.is_initialized():
+                raise ValueError(
+                    "several GPUs need a kernel that has used none; restart it and train first, or run a script"
+                )
+            # Asking the GPU would use it.
+            precision = "bf16-mixed" if precision == "auto" else precision
+        return cls(kind, hardware.devices, nodes, choose_precision(precision, kind))
+
+    @property
+    def processes(self) -> int:
+        """That train in parallel, on all nodes together."""
+        return (self.devices if isinstance(self.devices, int) else len(self.devices)) * self.nodes
+
+    def is_first(self) -> bool:
+        """Whether this process is the first of a parallel training, by the number that Lightning or the launcher gave it."""
+        if self.processes == 1:  # whatever a launcher of others left in the environment
+            return True
+        from lightning.pytorch.utilities import rank_zero_only
+
+        return rank_zero_only.rank == 0
+
+
+def from_notebook() -> bool:
+    """Whether there is no script that further processes could run: a notebook, a session, code from standard input."""
+    return hasattr(sys, "ps1") or not hasattr(sys.modules["__main__"], "__file__")
+
+
+def free_memory(device: str) -> int:
+    """Bytes that may still be taken, on a GPU or on the host within what this job was allotted."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    limits = [sys.maxsize]
+    with contextlib.suppress(OSError, IndexError):
+        limits.append(1024 * int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0]))
+    with contextlib.suppress(OSError):
+        own = Path("/sys/fs/cgroup") / Path("/proc/self/cgroup").read_text().rpartition("0::/")[2].strip()
+        for group in (own, *own.parents):
+            with contextlib.suppress(OSError, ValueError):  # "max" is no limit
+                limits.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return min(limits)
+
+
+def hold(pairs: FacePairs, device: str) -> None:
+    """Hold crops in the memory of the device if they fit, else of the host, else leave them on disk."""
+    for place in dict.fromkeys((device, "cpu")):
+        if pairs.nbytes < 0.8 * free_memory(place):
+            # torch raises RuntimeError where Python would raise MemoryError.
+            with contextlib.suppress(MemoryError, RuntimeError):
+                pairs.hold(place)
+                return
+
+
+def step_fits(task, pairs: FacePairs, precision: str) -> bool:
+    """Whether a whole training step fits on the device beside the crops that are held there: tried, on a copy."""
+    trial, optimizer = copy.deepcopy(task).to(pairs.device), None
+    try:
+        trial.setup("fit")
+        batch = next(pairs.batches(task.recipe.batch_size, raw=task.distiller is not None))
+        with autocast(pairs.device, precision):
+            loss = trial.training_step(batch, 0)
+        loss.backward()
+        optimizer = torch.optim.Adam(trial.parameters())
+        optimizer.step()
+        return True
+    except torch.OutOfMemoryError:
+        return False
+    finally:
+        del trial, optimizer
+        torch.cuda.empty_cache()
 
 
 def run_trainer(
-    task: TrainingTask, train: FacePairs, val: FacePairs, work: Path, hardware: Hardware, compile: bool = False,
-    progress: bool | None = None,
-) -> tuple[dict[str, Tensor], int, int]:  # fmt: skip
-    """Train a task in the folder ``work``, from its last whole epoch if an earlier attempt left one.
+    task, train: FacePairs, val: FacePairs, work: Path, hardware: Hardware, compile: bool, progress: bool | None
+) -> tuple[dict[str, Tensor], int, int]:
+    """Train a ``TrainingTask`` in the folder ``work``, from its last whole epoch if an earlier attempt left one.
 
     Returns:
         The weights of the best validation accuracy, the step they are from, and the number of steps made.
@@ -38,14 +126,18 @@ def run_trainer(
     Raises:
         KeyboardInterrupt: somebody interrupts. Lightning alone would return as if all were done.
     """
+    import lightning
+    from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+    from .task import EpochLoader
+
     recipe, folder = task.recipe, work / "checkpoints"
     last, best = folder / "last.ckpt", folder / "best.ckpt"
     if last.is_file() and not zipfile.is_zipfile(last):
-        warnings.warn(
-            f"{last} is damaged, by a full disk perhaps; this training starts again from the beginning", stacklevel=2
-        )
+        warnings.warn(f"{last} is damaged; this training starts again from the beginning", stacklevel=2)
         shutil.rmtree(folder)
-    attempt = f"attempt_{len(list(work.glob('csv/attempt_*')))}"
+    attempt = f"attempt_{len(list(work.glob('csv/attempt_*'))):03}"
     kept = {"dirpath": folder, "enable_version_counter": False}
     callbacks = [
         ModelCheckpoint(filename="best", monitor="val_accuracy", mode="max", save_weights_only=True, **kept),
@@ -54,21 +146,24 @@ def run_trainer(
     ]
     if recipe.patience:
         callbacks.append(EarlyStopping("val_accuracy", mode="max", patience=recipe.patience))
-    with quiet(), deterministic(), _alone(hardware), torch.random.fork_rng():
+    if progress is None:
+        # Others import parts of Jupyter too; only in a notebook is there a shell.
+        shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+        progress = sys.stderr.isatty() or (shell is not None and not os.environ.get("TQDM_DISABLE"))
+    with undisturbed(hardware):
         trainer = lightning.Trainer(
-            **trainer_options(hardware, task),
+            **trainer_options(hardware, recipe.classifier_epochs > 0),
             max_epochs=recipe.epochs,
             logger=[CSVLogger(work, "csv", attempt), TensorBoardLogger(work, "tensorboard", attempt)],
             callbacks=callbacks,
-            enable_progress_bar=_shows(progress),
+            enable_progress_bar=progress,
             val_check_interval=1 / recipe.validations,
         )
         where = {"rank": trainer.global_rank, "world": trainer.world_size}
-        workers = min(allotted_processes() - 1, 4) if train.device is None else 0
         share = max(recipe.batch_size // trainer.world_size, 1)
-        batches = EpochLoader(
-            train, share, seed=task.seed, flip=recipe.flip, raw=task.distiller is not None, workers=workers, **where
-        )
+        options = {"seed": task.seed, "flip": recipe.flip, "raw": task.distiller is not None}
+        options |= {"workers": min(allotted_processes() - 1, 4) if train.device is None else 0}
+        batches = EpochLoader(train, share, **options, **where)
         held_out = EpochLoader(val, max(share, 64), training=False, raw=False, **where)
         task.detector.to(memory_format=torch.channels_last)
         if compile:
@@ -84,23 +179,24 @@ def run_trainer(
     return weights, found["global_step"], end["global_step"]
 
 
-def trainer_options(hardware: Hardware, task: TrainingTask) -> dict:
-    """Of Lightning's Trainer, for any training on this hardware."""
-    strategy = "auto"
-    if hardware.processes > 1:
-        # A notebook has no script for a second process to run: there they are forked.
-        strategy = "ddp_fork" if from_notebook() else "ddp"
-        if task.recipe.classifier_epochs:
-            strategy += "_find_unused_parameters_true"
+def trainer_options(hardware: Hardware, freezes: bool = False) -> dict:
+    """Of Lightning's Trainer, for any training on this hardware; freezes: some parameters get no gradient at times."""
+    from lightning.fabric.plugins.environments import LightningEnvironment
+
+    from .task import LOG_EVERY
+
+    several = hardware.processes > 1
+    # A notebook has no script for a second process to run: there they are forked.
+    strategy = ("ddp_fork" if from_notebook() else "ddp") + "_find_unused_parameters_true" * freezes
     return {
         "accelerator": "gpu" if hardware.kind == "cuda" else "cpu",
         "devices": hardware.devices,
         "num_nodes": hardware.nodes,
         "precision": hardware.precision,
-        "strategy": strategy,
+        "strategy": strategy if several else "auto",
         # Some backward passes of torchvision's layers have no deterministic form on CUDA.
         "deterministic": True if hardware.kind == "cpu" else "warn",
-        "plugins": [LightningEnvironment()] if hardware.processes == 1 else None,
+        "plugins": None if several else [LightningEnvironment()],
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
         "log_every_n_steps": LOG_EVERY,
@@ -109,50 +205,27 @@ def trainer_options(hardware: Hardware, task: TrainingTask) -> dict:
 
 
 @contextlib.contextmanager
-def _alone(hardware):
-    """For one process: what a launcher left in the environment (RANK, SLURM_…) does not count."""
-    before = rank_zero_only.rank
-    if hardware.processes == 1:
-        rank_zero_only.rank = 0
-    try:
-        yield
-    finally:
-        rank_zero_only.rank = before
+def undisturbed(hardware: Hardware) -> Iterator[None]:
+    """The surroundings of a Trainer.
 
+    Its notices of the hardware and its advice, which would end up on a page, are silenced; warnings of others pass. What it
+    changes for the whole process is put back: torch's choice of algorithms and random numbers. For one process, what a
+    launcher left in the environment (RANK, SLURM_…) does not count.
+    """
+    from lightning.pytorch.utilities import rank_zero_only
 
-def _shows(progress):
-    if progress is not None:
-        return progress
-    # Others import parts of Jupyter too; only in a notebook is there a shell.
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return sys.stderr.isatty() or (shell is not None and not os.environ.get("TQDM_DISABLE"))
-
-
-@contextlib.contextmanager
-def quiet():
-    """Without Lightning's notices of the hardware and its advice, which would end up on a page; warnings of others pass."""
-    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def deterministic():
-    """Puts torch's choice of algorithms back as it was: the Trainer changes it for the whole process."""
     enabled, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    fills = torch.utils.deterministic.fill_uninitialized_memory
     # Otherwise every new tensor is filled before it is written: memory traffic for code that reads what nobody wrote.
-    torch.utils.deterministic.fill_uninitialized_memory = False
-    try:
+    changes = [(torch.utils.deterministic, "fill_uninitialized_memory", False)]
+    if hardware.processes == 1:
+        changes.append((rank_zero_only, "rank", 0))
+    with warnings.catch_warnings(), torch.random.fork_rng(), contextlib.ExitStack() as stack:
+        warnings.filterwarnings("ignore", module="lightning")
+        for logger in (logging.getLogger("lightning.pytorch"), logging.getLogger("lightning.fabric")):
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
+        for place, name, value in changes:
+            stack.callback(setattr, place, name, getattr(place, name))
+            setattr(place, name, value)
+        stack.callback(torch.use_deterministic_algorithms, enabled, warn_only=warn)
         yield
-    finally:
-        torch.use_deterministic_algorithms(enabled, warn_only=warn)
-        torch.utils.deterministic.fill_uninitialized_memory = fills

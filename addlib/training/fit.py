@@ -19,29 +19,28 @@ from addlib.faceforensics.pairs import FacePairs
 from addlib.files import locked
 from addlib.results import Run
 
-from . import store
-from .distillers import changed_settings, create_distiller, distiller_defaults
-from .hardware import Hardware, load_pairs, step_fits
-from .prediction import evaluate, frozen_copy, predict
+from . import engine, store
+from .distillers import Distiller, create_distiller, distiller_defaults
+from .prediction import evaluate, predict
 from .recipe import Recipe
 from .store import Trained
 
 PACKAGES = ("torch", "torchvision", "lightning", "timm")
+ABOUT = (
+    "manipulation",
+    "quality",
+    "distiller",
+    "recipe",
+    "changes",
+    "seed",
+    "start",
+    "data",
+    "commit",
+)  # weights' file
 
 
 def fit_detector(crops, manipulation: str, quality: str, *, detector: str = "resnet50", **options) -> Trained:
-    """Train a detector on one manipulation and quality; the teacher, if quality is "raw".
-
-    Args:
-        crops: a folder that ``addlib prepare`` wrote.
-        manipulation: such as "NeuralTextures".
-        quality: "raw", "c23" or "c40".
-        detector: name for ``addlib.detectors.create_detector``.
-        options: of :func:`fit_student`, as far as they do not concern teacher and distiller.
-
-    Returns:
-        A Trained; ``detector, row = fit_detector(...)`` works as well.
-    """
+    """Train a detector on one manipulation and quality; the teacher, if quality is "raw". options: as :func:`fit_student`."""
     return fit_student(crops, manipulation, quality, teacher=None, distiller="none", detector=detector, **options)
 
 
@@ -54,12 +53,13 @@ def fit_student(
     """Train a student on crops of one quality under a frozen teacher, who sees the same crops raw.
 
     Args:
-        crops, manipulation, quality: as :func:`fit_detector`.
+        crops: a folder that ``addlib prepare`` wrote.
+        manipulation, quality: such as "NeuralTextures" and "c40".
         teacher: a Trained or a detector, left as it is; None only without distiller and without start "teacher".
         distiller: one of ``training.DISTILLERS``.
         settings: of the distiller, what differs from its defaults, such as {"beta": 4.0, "coordinates": "unit"}. Defaults of
             the loss that a backbone changes (``loss_defaults``) stand below them.
-        detector: name of the student; the teacher's if None.
+        detector: name of the student, for ``addlib.detectors.create_detector``; the teacher's if None.
         recipe: name or Recipe; changes: settings of it to change, such as {"epochs": 2}.
         seed: of initial weights, order, mirroring, views and pairs.
         start: of the student: "noise", "teacher" (the weights of its teacher), "imagenet", or a path of weights.
@@ -82,16 +82,18 @@ def fit_student(
     recipe = Recipe.named(recipe, **(changes or {}))
     guide = teacher.detector if isinstance(teacher, Trained) else teacher
     if (guide is None) != (distiller == "none" and start != "teacher"):
-        raise ValueError(
-            f"teacher is {type(guide).__name__}, distiller {distiller!r} and start {str(start)!r}; give a teacher for a "
-            "distiller or for start 'teacher', and only then"
-        )
+        given = f"teacher is {type(guide).__name__}, distiller {distiller!r} and start {str(start)!r}"
+        raise ValueError(f"{given}; give a teacher for a distiller or for start 'teacher', and only then")
     detector = detector or getattr(guide, "name", None)
     if detector is None:
         raise ValueError("which detector? give its name, or a teacher that has one")
-    hardware = Hardware.choose(accelerator, devices, nodes, precision)
-    places = [(crops, manipulation, quality, split) for split in ("train", "val", "test")]
-    size = _check_pairs(FacePairs(*places[0]), recipe)
+    if start == "teacher" and guide.name != detector:
+        raise ValueError(f"start is 'teacher', a {guide.name}, and the student is a {detector}; give both one backbone")
+    hardware = engine.Hardware.choose(accelerator, devices, nodes, precision)
+    sides = ("compressed",) if distiller == "none" else ("raw", "compressed")
+    train = FacePairs(crops, manipulation, quality, "train", sides=sides)
+    val, test = (FacePairs(crops, manipulation, quality, split, sides=("compressed",)) for split in ("val", "test"))
+    size = _size(train, recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         weights = None if start in ("noise", "teacher") else start
@@ -101,23 +103,15 @@ def fit_student(
         )
         loss, settings = _distiller(distiller, student, guide, size, settings or {})
     if start == "teacher":
-        if guide.name != detector:
-            raise ValueError(
-                f"start is 'teacher', a {guide.name}, and the student is a {detector}; give both one backbone"
-            )
         student.load_state_dict(guide.state_dict())
     run = Run(manipulation, quality, detector, distiller, recipe.name, recipe.changes, seed, str(start), settings)
     data, versions = data_hash(crops), {name: version(name) for name in PACKAGES}
     key = run.key(data)
+    threads = torch.get_num_threads() if hardware.kind == "cpu" else None
+    code = [provenance.code_hash("addlib.training"), *store.foreign_code(student, loss)]
+    networks = [network and store.weights_hash(network) for network in (student, guide)]
     made_with = provenance.digest(
-        {
-            "code": [provenance.code_hash("addlib.training"), *store.foreign_code(student, loss)],
-            "versions": versions,
-            "hardware": hardware.decides(),
-            "compile": compile,
-            "start": store.weights_hash(student),
-            "teacher": None if guide is None else store.weights_hash(guide),
-        }
+        [code, versions, hardware.kind, hardware.processes, hardware.precision, threads, compile, networks]
     )
     with contextlib.ExitStack() as stack:
         if folder is None:
@@ -133,64 +127,55 @@ def fit_student(
             if hardware.is_first():
                 store.begin(work, made_with, anew=retrain)
         began = time.perf_counter()
-        frozen = None if loss is None else frozen_copy(guide, hardware.precision)
-        from .engine import run_trainer
-        from .task import TrainingTask  # Lightning takes seconds to import
+        from .task import TrainingTask, frozen_copy  # Lightning takes seconds to import
 
+        frozen = loss and frozen_copy(guide, hardware.precision)
         task = TrainingTask(student, recipe, teacher=frozen, distiller=loss, seed=seed)
-        sides = ("compressed",) if loss is None else ("raw", "compressed")
-        home = hardware.home
-        train, val, test = (
-            load_pairs(*place, device=home, sides=sides[-1:] if i else sides) for i, place in enumerate(places)
-        )
-        if train.device is not None and train.device.type == "cuda" and not step_fits(task, train, hardware.precision):
-            train, val, test = (load_pairs(*place, device="cpu", sides=sides) for place in places)
-        best, step, steps = run_trainer(task, train, val, work, hardware, compile, progress)
+        for pairs in (train, val, test):
+            engine.hold(pairs, "cuda" if hardware.kind == "cuda" and hardware.processes == 1 else "cpu")
+        if "cuda" in str(train.device) and not engine.step_fits(task, train, hardware.precision):
+            for pairs in (train, val, test):
+                pairs.hold("cpu")
+        best, step, steps = engine.run_trainer(task, train, val, work, hardware, compile, progress)
         seconds = time.perf_counter() - began
         student.load_state_dict(best)
         student.to(hardware.kind).eval()
-        answers = {
-            split: predict(student, pairs, recipe, precision=hardware.precision)
-            for split, pairs in (("val", val), ("test", test))
-        }
+        options = {"recipe": recipe, "precision": hardware.precision}
+        answers = {split: predict(student, pairs, **options) for split, pairs in (("val", val), ("test", test))}
         student.cpu()
         seen = metrics.scores(answers["val"].probabilities, answers["val"].labels)
         row = {"key": key} | run.parameters | {"val_accuracy": seen.accuracy, "val_auc": seen.auc}
         row |= evaluate(answers["test"])
         row |= {"images": len(test), "videos": len(set(test.videos)), "left_out": len(test.left_out)}
         row |= {"best_step": step, "steps": steps, "seconds": round(seconds, 1)}
-        row |= {"made_with": made_with, "precision": hardware.precision, "device": provenance.device(hardware.kind)}
+        row |= {"made_with": made_with, "precision": hardware.precision}
         origin = provenance.record(Path(__file__).resolve().parents[2], hardware.kind)
-        row |= {"commit": origin["commit"], "date": origin["date"], "data": data, "versions": versions}
-        trained = Trained(
-            student,
-            {name: round(value, 6) if isinstance(value, float) else value for name, value in row.items()},
-            store.read_history(work),
-            pd.concat([store.table_of(*item) for item in answers.items()], ignore_index=True),
-            None if folder is None else work,
-        )
+        row |= {name: origin[name] for name in ("device", "commit", "date")} | {"data": data, "versions": versions}
+        row = {name: round(value, 6) if isinstance(value, float) else value for name, value in row.items()}
+        table = pd.concat([_table(*item) for item in answers.items()], ignore_index=True)
+        trained = Trained(student, row, store.read_history(work), table, None if folder is None else work)
         if folder is not None and hardware.is_first():
-            names = ("manipulation", "quality", "distiller", "recipe", "changes", "seed", "start", "data", "commit")
-            store.save(trained, {name: trained.row[name] for name in names} | {"shift": recipe.shift})
+            store.save(trained, {name: row[name] for name in ABOUT} | {"shift": recipe.shift})
         return trained
 
 
-def _check_pairs(train: FacePairs, recipe: Recipe) -> int:
+def _size(train: FacePairs, recipe: Recipe) -> int:
     """Pixels along an edge of what the networks see. Raises ValueError for training pairs that teach nothing."""
     if recipe.shift >= train.size:
         raise ValueError(f"shift is {recipe.shift} and crops have {train.size} pixels; choose a smaller shift")
     if len(classes := set(train.labels.tolist())) < 2:
-        raise ValueError(
-            f"all {len(train)} training pairs are {'fake' if 1 in classes else 'real'}; expected both. {len(train.left_out)} "
-            f"videos were left out: {train.left_out[:3]}; see the manifest of {train.out}"
-        )
+        found = f"all {len(train)} training pairs are {'fake' if 1 in classes else 'real'}; expected both"
+        left = f"{len(train.left_out)} videos were left out: {train.left_out[:3]}"
+        raise ValueError(f"{found}. {left}; see the manifest of {train.out}")
     return train.size - recipe.shift
 
 
-def _distiller(name, student: nn.Module, teacher: nn.Module | None, size: int, settings: dict):
+def _distiller(
+    name: str, student: nn.Module, teacher: nn.Module | None, size: int, settings: dict
+) -> tuple[Distiller | None, dict]:
     """The distiller, fitted to what both networks give back for crops of this size; and its settings that are no defaults."""
-    defaults = getattr(student, "loss_defaults", {})
-    defaults = {key: value for key, value in defaults.items() if key in distiller_defaults(name)}
+    defaults = distiller_defaults(name)
+    own = {key: value for key, value in getattr(student, "loss_defaults", {}).items() if key in defaults}
     answers, crops = [], torch.zeros(2, 3, size, size)
     for network in (student, teacher) if name != "none" else ():
         modes = [(module, module.training) for module in network.modules()]
@@ -198,5 +183,20 @@ def _distiller(name, student: nn.Module, teacher: nn.Module | None, size: int, s
             answers.append(network.eval()(crops.to(next(network.parameters()).device)))
         for module, mode in modes:
             module.training = mode
-    loss = create_distiller(name, *(answers or (None, None)), **defaults | settings)
-    return loss, changed_settings(name, settings, defaults)
+    loss = create_distiller(name, *(answers or (None, None)), **own | settings)
+    known = defaults | own
+    return loss, {key: value for key, value in settings.items() if known[key] != value}
+
+
+def _table(split: str, predictions) -> pd.DataFrame:
+    """Predictions as rows, without the embeddings."""
+    return pd.DataFrame(
+        {
+            "split": split,
+            "video": predictions.videos,
+            "frame": predictions.frames,
+            "label": predictions.labels.numpy(),
+            "probability": predictions.probabilities.numpy().round(6),
+            "log_odds": predictions.log_odds.numpy().round(6),
+        }
+    )

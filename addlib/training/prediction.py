@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from typing import NamedTuple
 
 import torch
@@ -43,16 +42,12 @@ class Predictions(NamedTuple):
 
 def centre(crops: Tensor, margin: int) -> Tensor:
     """The middle of crops (..., H, W), ``margin`` pixels smaller."""
-    first, last = margin // 2, margin - margin // 2
-    return crops[..., first : crops.shape[-2] - last, first : crops.shape[-1] - last]
+    height, width = (side - margin for side in crops.shape[-2:])
+    return crops[..., margin // 2 :, margin // 2 :][..., :height, :width]
 
 
 def choose_precision(precision: str, device) -> str:
-    """Lightning's name of a precision; "auto" is bfloat16 autocast where the hardware has it, float16 on older GPUs.
-
-    On a CPU "auto" asks for AVX-512: there bfloat16 is quicker even where it is emulated, by the measurement of
-    tests/benchmarks/training.py; elsewhere float32.
-    """
+    """Lightning's name of a precision; "auto" is bfloat16 autocast where it is quick: on newer GPUs, and CPUs with AVX-512."""
     if precision != "auto":
         return precision
     if torch.device(device).type == "cuda":
@@ -66,53 +61,36 @@ def autocast(device, precision: str = "auto") -> contextlib.AbstractContextManag
     return torch.autocast(torch.device(device).type, dtype) if dtype else contextlib.nullcontext()
 
 
-def frozen_copy(teacher: nn.Module, precision: str) -> nn.Module:
-    """A teacher that only answers, in evaluation mode; the one given stays as it is.
-
-    Its kernels are stored in autocast's format, to which autocast would convert them anew in every step: the same bits.
-    """
-    frozen = copy.deepcopy(teacher).eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    for module in frozen.modules() if type(teacher).__module__.startswith("addlib.") else ():
-        if isinstance(module, nn.Conv2d):
-            module.to(HALF.get(precision))
-    return frozen
-
-
 @torch.no_grad()
 def predict(
     detector: nn.Module, pairs: FacePairs, recipe: str | Recipe, *, side: str = "compressed", batch_size: int = 144,
     precision: str = "auto",
 ) -> Predictions:  # fmt: skip
-    """Predictions of a detector on pairs, in evaluation mode, without mirroring or shifting.
+    """Predictions of a detector, on its device, for pairs of a split, in evaluation mode, without mirroring or shifting.
 
     Args:
-        detector: on any device; batches are sent there.
-        pairs: of a split, on disk or on any device.
         recipe: name or Recipe, for the window of the crops.
         side: "compressed" or "raw".
-        batch_size: crops at a time.
-        precision: as for ``fit_detector``.
+        precision: as for ``fit_student``.
 
     Raises:
         ValueError: another side.
     """
     if side not in ("raw", "compressed"):
         raise ValueError(f"side is {side!r}; expected 'raw' or 'compressed'")
-    recipe = Recipe.named(recipe)
-    device = next(detector.parameters()).device
+    shift, device = Recipe.named(recipe).shift, next(detector.parameters()).device
     was_training = detector.training
     detector.eval()
-    odds, embeddings = [], []
+    answers = []
     for raw, compressed, _ in pairs.batches(batch_size, shuffle=False, raw=side == "raw"):
-        crops = centre(raw if side == "raw" else compressed, recipe.shift).to(device)
+        crops = centre(raw if side == "raw" else compressed, shift).to(device)
         with autocast(device, precision):
             answer = detector(normalised(crops, *normalisation(detector.name)))
         logits = answer.logits.double()
-        odds.append((logits[:, 1] - logits[:, 0]).cpu())
-        embeddings.append(answer.embedding.float().cpu())
+        answers.append(((logits[:, 1] - logits[:, 0]).cpu(), answer.embedding.float().cpu()))
     detector.train(was_training)
-    videos, frames = list(pairs.videos), [int(frame) for frame in pairs.frames]
-    return Predictions(torch.cat(odds), torch.cat(embeddings), pairs.labels.cpu(), videos, frames)
+    odds, embeddings = map(torch.cat, zip(*answers, strict=True))
+    return Predictions(odds, embeddings, pairs.labels, list(pairs.videos), pairs.frames.tolist())
 
 
 def evaluate(predictions: Predictions) -> dict[str, float]:
@@ -123,8 +101,8 @@ def evaluate(predictions: Predictions) -> dict[str, float]:
         recall_at_1 is test to test, as the paper says: the nearest other frame of the same split. That is nearly always a
         frame of the same video; recall_at_1_other looks among the other videos only.
     """
-    found = metrics.scores(predictions.probabilities, predictions.labels)._asdict()
-    embeddings, labels, names = predictions.embeddings, predictions.labels, predictions.videos
+    _, embeddings, labels, names, _ = predictions
+    found = metrics.scores(predictions.probabilities, labels)._asdict()
     found["recall_at_1"] = metrics.recall_at_1(embeddings, labels) if len(labels) > 1 else float("nan")
     several = len(set(names)) > 1
     found["recall_at_1_other"] = metrics.recall_at_1(embeddings, labels, exclude=names) if several else float("nan")

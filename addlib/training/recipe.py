@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
+from math import inf
 
-OPTIMIZERS = ("adam", "adamw")
+RANGES = {
+    "epochs": (1, inf), "batch_size": (2, inf), "learning_rate": (1e-30, inf), "warm_up": (0, 1), "eps": (1e-30, inf),
+    "weight_decay": (0, inf), "validations": (1, inf), "patience": (1, inf), "classifier_epochs": (0, inf),
+    "frequency_from": (0, inf), "flip": (0, 1), "shift": (0, inf),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -12,7 +17,6 @@ class Recipe:
     """Everything that the result of a training depends on besides data, networks, losses and seed.
 
     Args:
-        name: of the recipe.
         epochs: passes over the training pairs at most.
         batch_size: pairs in a step, over all devices together.
         learning_rate: peak of the one-cycle schedule.
@@ -52,37 +56,22 @@ class Recipe:
 
     def __post_init__(self):
         object.__setattr__(self, "betas", tuple(self.betas))  # YAML and JSON give a list
-        limits = {
-            "epochs": 1, "batch_size": 2, "validations": 1, "classifier_epochs": 0, "frequency_from": 0, "shift": 0,
-            "weight_decay": 0.0,
-        }  # fmt: skip
-        for name, least in limits.items():
-            if not getattr(self, name) >= least:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least {least}")
-        for name in ("learning_rate", "eps"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected more than 0")
-        for name in ("warm_up", "flip"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected a number from 0 to 1")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience is {self.patience}; expected at least 1, or None to never stop early")
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"unknown optimizer {self.optimizer!r}; there are {list(OPTIMIZERS)}")
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            if not (low <= value <= high if value is not None else name == "patience"):
+                raise ValueError(f"{name} is {value}; expected a number from {low} to {high}")
+        if self.optimizer not in ("adam", "adamw"):
+            raise ValueError(f"unknown optimizer {self.optimizer!r}; there are 'adam' and 'adamw'")
 
     @classmethod
     def named(cls, recipe: str | Recipe, **changes) -> Recipe:
-        """A recipe by its name in ``RECIPES`` (or a recipe as it is), some settings changed.
-
-        Raises ValueError for a name or a setting that does not exist.
-        """
-        if not isinstance(recipe, Recipe):
-            if recipe not in RECIPES:
-                raise ValueError(f"unknown recipe {recipe!r}; there are {sorted(RECIPES)}")
-            recipe = RECIPES[recipe]
-        if unknown := sorted(set(changes) - {field.name for field in fields(cls)}):
-            raise ValueError(f"a recipe has no {unknown}; it has {[field.name for field in fields(cls)]}")
-        return replace(recipe, **changes)
+        """A recipe by its name in ``RECIPES``, or as it is, some settings changed; ValueError for what does not exist."""
+        if not isinstance(recipe, Recipe) and recipe not in RECIPES:
+            raise ValueError(f"unknown recipe {recipe!r}; there are {sorted(RECIPES)}")
+        known = [field.name for field in fields(cls)]
+        if unknown := sorted(changes.keys() - known):
+            raise ValueError(f"a recipe has no {unknown}; it has {known}")
+        return replace(RECIPES.get(recipe, recipe), **changes)
 
     @property
     def changes(self) -> dict:

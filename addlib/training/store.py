@@ -16,10 +16,7 @@ from torch import nn
 from addlib.detectors import load_weights, save_weights
 from addlib.files import atomic_write
 
-from .prediction import Predictions
-
 STARTED = "made_with"  # file of a training that has begun: by what code, on what hardware
-LOGS = ("csv", "tensorboard", "checkpoints")
 
 
 @dataclass(frozen=True)
@@ -60,18 +57,15 @@ def weights_hash(module: nn.Module) -> str:
 
 
 def foreign_code(*modules: nn.Module | None) -> list[str]:
-    """Hashes of the source of classes that are not of this package or torch, such as a registered detector of one's own."""
+    """The source of classes that are not of this package or torch, such as a registered detector of one's own, sorted."""
     kinds = {type(part) for module in modules if module is not None for part in module.modules()}
-    own = {
-        kind for kind in kinds if kind.__module__.partition(".")[0] not in ("addlib", "torch", "torchvision", "timm")
-    }
-    found = []
-    for kind in own:
-        try:
-            code = inspect.getsource(kind)
-        except (OSError, TypeError):  # typed into a session
-            code = kind.__qualname__
-        found.append(hashlib.sha256(code.encode()).hexdigest()[:12])
+    known, found = ("addlib", "torch", "torchvision", "timm"), []
+    for kind in kinds:
+        if kind.__module__.partition(".")[0] not in known:
+            try:
+                found.append(inspect.getsource(kind))
+            except (OSError, TypeError):  # typed into a session
+                found.append(kind.__qualname__)
     return sorted(found)
 
 
@@ -79,17 +73,15 @@ def begin(folder: Path, made_with: str, anew: bool = False) -> None:
     """Make a folder ready to train in: what another code or hardware left half-done there does not count."""
     started = folder / STARTED
     if anew or not started.is_file() or started.read_text(encoding="utf-8") != made_with:
-        for name in LOGS:
+        for name in ("csv", "tensorboard", "checkpoints"):
             shutil.rmtree(folder / name, ignore_errors=True)
     atomic_write(started, lambda file: file.write(made_with.encode()))
 
 
-def load(folder: Path, detector: nn.Module, made_with: str | None = None) -> Trained | None:
+def load(folder: Path, detector: nn.Module, made_with: str) -> Trained | None:
     """A finished training from its folder into a detector of its kind; None if there is none, or made with something else."""
-    if not (folder / "row.json").is_file():
-        return None
-    row = json.loads((folder / "row.json").read_text(encoding="utf-8"))
-    if made_with is not None and row.get("made_with") != made_with:
+    row = json.loads((folder / "row.json").read_bytes()) if (folder / "row.json").is_file() else {}
+    if row.get("made_with") != made_with:
         return None
     load_weights(detector, folder / "weights.safetensors")
     predictions = pd.read_csv(folder / "predictions.csv.gz", dtype={"video": str})
@@ -98,10 +90,9 @@ def load(folder: Path, detector: nn.Module, made_with: str | None = None) -> Tra
 
 def save(trained: Trained, about: dict) -> None:
     """Write a finished training; the row comes last, so that a folder with a row is complete. about: for the weights' file."""
-    folder = trained.folder
+    folder, plain = trained.folder, {"index": False, "lineterminator": "\n"}
     (folder / "row.json").unlink(missing_ok=True)
     save_weights(trained.detector, folder / "weights.safetensors", about)
-    plain = {"index": False, "lineterminator": "\n"}
     atomic_write(folder / "history.csv", lambda file: trained.history.to_csv(file, **plain))
     # No time in the file: the same predictions give the same bytes.
     packing = {"compression": {"method": "gzip", "mtime": 0}, "float_format": "%.10g"}
@@ -110,27 +101,8 @@ def save(trained: Trained, about: dict) -> None:
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
-def table_of(split: str, predictions: Predictions) -> pd.DataFrame:
-    """Predictions as rows, without the embeddings."""
-    return pd.DataFrame(
-        {
-            "split": split,
-            "video": predictions.videos,
-            "frame": predictions.frames,
-            "label": predictions.labels.numpy(),
-            "probability": predictions.probabilities.numpy().round(6),
-            "log_odds": predictions.log_odds.numpy().round(6),
-        }
-    )
-
-
 def read_history(folder: Path) -> pd.DataFrame:
-    """What Lightning's CSV logger wrote, over all attempts: after an interruption the later attempt counts."""
-    tables = []
-    for path in sorted(folder.glob("csv/attempt_*/metrics.csv"), key=lambda path: int(path.parent.name.split("_")[1])):
-        frame = pd.read_csv(path)
-        tables = [table[table["step"] < frame["step"].min()] for table in tables] + [frame]
-    if not tables:
-        return pd.DataFrame({"step": [], "epoch": []})
+    """What Lightning's CSV logger wrote, a row a step, over all attempts: after an interruption the later attempt counts."""
+    tables = [pd.read_csv(path) for path in sorted(folder.glob("csv/attempt_*/metrics.csv"))]
     # Training and validation are logged in rows of their own.
-    return pd.concat(tables).groupby("step", as_index=False).first().sort_values("step").reset_index(drop=True)
+    return pd.concat(tables).groupby("step", as_index=False).last()
