@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from addlib.files import atomic_write
 
-TORCH_SUFFIXES = (".pt", ".pth", ".bin")
-
 
 def load_weights(detector: nn.Module, path) -> None:
     """Read parameters into a detector of ``create_detector``; it is left as it was if they do not fit.
@@ -27,35 +25,32 @@ def load_weights(detector: nn.Module, path) -> None:
     Raises:
         FileNotFoundError: no such file. ValueError: a damaged file, no state dict, or one of another architecture.
     """
-    state, metadata = _read(Path(path))
-    name = detector.name
-    if metadata.get("name", name) != name:
-        raise ValueError(f"{path} does not fit {name}: it holds weights of {metadata['name']}; give weights of {name}")
+    state, about = read_weights(path)
     before = {key: tensor.clone() for key, tensor in detector.state_dict().items()}
-    fresh = ()
-    public = None if "head.weight" in state else detector.translate(state)
-    if public is not None:
-        keep_head = getattr(public.get("head.weight"), "shape", None) == detector.head.weight.shape
-        state = {key: tensor for key, tensor in public.items() if keep_head or not key.startswith("head.")}
-        fresh = (*detector.fresh, "head.")
     # Files from before PyTorch 0.4.1 do not count batches, and nothing here uses the count.
-    start = {key: t for key, t in before.items() if key.startswith(fresh) or key.endswith("num_batches_tracked")}
+    fresh = ("num_batches_tracked",)
+    start = {key: tensor for key, tensor in before.items() if key.endswith(fresh)}
+    public = None if "head.weight" in state or not hasattr(detector, "translate") else detector.translate(state)
+    if public is not None:
+        kept = getattr(public.get("head.weight"), "shape", None) == detector.head.weight.shape
+        state = {key: tensor for key, tensor in public.items() if kept or not key.startswith("head.")}
+        start |= {key: tensor for key, tensor in before.items() if key.startswith((*detector.fresh, "head."))}
     try:
+        if about.get("name", detector.name) != detector.name:
+            raise RuntimeError(": another detector")
         detector.load_state_dict(start | state)
     except RuntimeError as error:
         detector.load_state_dict(before)
         said = textwrap.shorten(str(error).partition(":")[2], 400, placeholder=" …")
-        raise ValueError(
-            f"{path} does not fit {name} with num_classes {detector.num_classes}, options {detector.options}; expected "
-            f"weights of addlib's {name}{_made(metadata)} or of {detector.public}: {said}"
-        ) from None
+        wanted = {"name": detector.name, "num_classes": detector.num_classes, "options": detector.options}
+        raise ValueError(f"{path} {about or ''} does not fit {wanted} or its public weights: {said}") from None
 
 
 def save_weights(detector: nn.Module, path, about: dict | None = None) -> None:
     """Write the parameters of a detector of ``create_detector`` as safetensors; the file appears when it is complete.
 
     Args:
-        detector: its name, number of classes and options are written too, so that :func:`read_detector` needs nothing else.
+        detector: its name, number of classes and options are written too, for :func:`read_detector`.
         path: ends in ``.safetensors``; its folder is made.
         about: what JSON holds, by name, such as what it was trained on.
 
@@ -65,10 +60,11 @@ def save_weights(detector: nn.Module, path, about: dict | None = None) -> None:
     from safetensors.torch import save
 
     path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"path is {path}, expected one that ends in .safetensors")
-    if not hasattr(detector, "name"):
-        raise ValueError(f"detector is a {type(detector).__name__}, expected one of create_detector, which has a name")
+    if path.suffix != ".safetensors" or not hasattr(detector, "name"):
+        kind = type(detector).__name__
+        raise ValueError(
+            f"{kind} to {path}, expected a detector of create_detector and a path that ends in .safetensors"
+        )
     # safetensors wants plain memory: no channels-last strides, nothing on another device, nothing shared.
     plain = {"memory_format": torch.contiguous_format}
     state = {key: t.detach().cpu().clone(**plain) for key, t in detector.state_dict().items()}
@@ -94,71 +90,46 @@ def imagenet_file(name: str) -> Path:
         from timm.models import get_pretrained_cfg
 
         url = get_pretrained_cfg("legacy_xception").url
-    elif name == "inception_resnet_v1":
-        raise ValueError(
-            "inception_resnet_v1 has no ImageNet weights here, but VGGFace2 ones: fetch 20180402-114759-vggface2.pt from the "
-            "releases of facenet-pytorch on GitHub and give its path"
-        )
     else:
-        raise ValueError(f"there are no ImageNet weights for {name}; start from noise, or give the path of your own")
+        more = " (VGGFace2: 20180402-114759-vggface2.pt of facenet-pytorch's releases)" if "inception" in name else ""
+        raise ValueError(f"there are no ImageNet weights for {name}; give the path of your own{more}")
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if not path.exists():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(path), prefix, progress=False)
         except Exception as error:  # no network, a proxy's page, a broken transfer: each raises its own kind
-            raise OSError(
-                f"the ImageNet weights for {name} are not on this machine and could not be downloaded ({error}); fetch "
-                f"{url} where there is a network and put it at {path}, or give the file's path"
-            ) from error
+            raise OSError(f"weights for {name} could not be downloaded ({error}); fetch {url} to {path}") from error
     return path
 
 
-def read_metadata(path) -> dict[str, str]:
-    """What :func:`save_weights` wrote beside the parameters. Raises as :func:`load_weights`, ValueError if it is nothing."""
-    _, metadata = _read(Path(path))
-    if "name" not in metadata:
-        raise ValueError(
-            f"{path} does not say which detector it is of; expected a file of save_weights. For other weights: "
-            "create_detector(name, weights=...), then save_weights"
-        )
-    return metadata
-
-
-def _made(metadata):
-    made = ", ".join(f"{key} {metadata[key]}" for key in ("num_classes", "options") if key in metadata)
-    return f" (the file says: {made})" if made else ""
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """State dict and metadata of a file."""
+def read_weights(path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """State dict of a file, and what :func:`save_weights` wrote beside it. Raises as :func:`load_weights`."""
+    path = Path(path)
     if not path.is_file():
-        kind = "a folder" if path.is_dir() else "no file"
-        raise (ValueError if path.is_dir() else FileNotFoundError)(
-            f"{path} is {kind}; expected a file of weights, such as weights.safetensors in the folder of a training"
+        raise FileNotFoundError(
+            f"{path} is no file; expected weights, such as weights.safetensors of a training's folder"
         )
-    metadata: dict[str, str] = {}
+    if path.suffix not in (".safetensors", ".pt", ".pth", ".bin"):
+        raise ValueError(f"{path} ends in {path.suffix!r}, expected .safetensors, .pt, .pth or .bin")
+    about: dict[str, str] = {}
     try:
         if path.suffix == ".safetensors":
             from safetensors import safe_open
 
             with safe_open(path, framework="pt", device="cpu") as file:
-                state, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
-        elif path.suffix in TORCH_SUFFIXES:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+                state, about = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
         else:
-            raise ValueError(f"{path} ends in {path.suffix!r}, expected .safetensors, or {', '.join(TORCH_SUFFIXES)}")
-    except (OSError, ValueError):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
         raise
     except Exception as error:  # a damaged file can raise nearly anything
         # Not chained: torch's own message recommends to read the file with its code.
         raise ValueError(
-            f"{path} is not a whole file of tensors alone ({type(error).__name__}); it was not read, since reading more than "
-            "tensors could run code of whoever wrote it. Fetch it again, or save model.state_dict()"
+            f"{path} is damaged or holds more than tensors ({type(error).__name__}); it was not read, since that could run "
+            "code of whoever wrote it. Fetch it again, or save model.state_dict()"
         ) from None
     if not isinstance(state, dict) or not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        held = f"of {[*map(str, state)][:3]}" if isinstance(state, dict) else ""
-        raise ValueError(
-            f"{path} holds a {type(state).__name__} {held}, expected names and tensors: save model.state_dict()"
-        )
-    return state, metadata
+        held = f" of {[*map(str, state)][:3]}" if isinstance(state, dict) else ""
+        raise ValueError(f"{path} holds a {type(state).__name__}{held}, expected a model.state_dict()")
+    return state, about
