@@ -3,8 +3,6 @@
 Every detector has ``head``, its last linear layer, ``name``, ``num_classes`` and ``options``.
 """
 
-from __future__ import annotations
-
 import inspect
 import json
 from collections.abc import Callable
@@ -16,16 +14,12 @@ from . import efficientnet, f3net, inception_resnet, resnet, xception
 from .base import Detection
 from .weights import imagenet_file, load_weights, read_weights, save_weights
 
-__all__ = [
-    "DETECTORS", "Detection", "create_detector", "load_weights", "normalisation", "read_detector", "register_detector",
-    "save_weights",
-]  # fmt: skip
+__all__ = ["DETECTORS", "Detection", "create_detector", "load_weights", "normalisation", "read_detector"]
+__all__ += ["register_detector", "save_weights"]
 
 # What builds each, (num_classes, **options) -> module. torchvision and timm are imported when a network of theirs is built.
 DETECTORS: dict[str, Callable[..., nn.Module]] = {
-    "resnet18": partial(resnet.StagedResNet.torchvision, "resnet18"),
-    "resnet34": partial(resnet.StagedResNet.torchvision, "resnet34"),
-    "resnet50": partial(resnet.StagedResNet.torchvision, "resnet50"),
+    **{name: partial(resnet.StagedResNet.torchvision, name) for name in ("resnet18", "resnet34", "resnet50")},
     "resnet18_narrow": partial(resnet.narrow, (2, 2, 2, 2), (24, 48, 96, 192), False),
     "resnet34_narrow": partial(resnet.narrow, (3, 4, 6, 3), (24, 48, 96, 192), False),
     "resnet50_narrow": partial(resnet.narrow, (3, 4, 6, 3), (12, 24, 48, 96), True),
@@ -40,12 +34,9 @@ DETECTORS: dict[str, Callable[..., nn.Module]] = {
 def register_detector(name: str) -> Callable:
     """Decorator that adds a detector of one's own under a name.
 
-    It decorates a class or a function of ``num_classes`` and, if it likes, further options. What is built returns a
-    :class:`Detection` and has ``head``, its last linear layer. It may have ``normalisation``, (mean, std) of its inputs, and
-    ``loss_defaults``, settings of the distillation losses that this backbone needs changed.
-
-    Raises:
-        ValueError: the name is taken.
+    It decorates a class or function of ``num_classes`` and any options; what is built returns a :class:`Detection` and has
+    ``head``, its last linear layer. It may have ``normalisation``, (mean, std) of its inputs, and ``loss_defaults``, settings
+    of the distillation losses that this backbone needs changed. Raises ValueError if the name is taken.
     """
 
     def add(build):
@@ -63,23 +54,18 @@ def create_detector(name: str, num_classes: int = 2, weights=None, **options) ->
     Args:
         name: one of ``DETECTORS``; the narrow ones are for the CPU.
         num_classes: logits; 2 here, real and fake.
-        weights: None for a random start; path of a file, see :func:`load_weights`; ``"imagenet"`` for the public ImageNet
-            weights, downloaded into torch.hub's cache if they are not there.
-        options: "f3net": ``size`` (128), height and width of the crops, and ``dropout`` (0.2).
-            "inception_resnet_v1": ``dropout`` (0.5). The others have none.
+        weights: None for a random start, a path for :func:`load_weights`, or ``"imagenet"`` for the public ImageNet ones.
+        options: ``size`` (128) of the crops for "f3net", ``dropout`` for "f3net" (0.2) and "inception_resnet_v1" (0.5).
 
     Returns:
-        A module in training mode that takes (B, 3, H, W) floats, scaled as :func:`normalisation` says, and returns a
-        :class:`Detection`. Its class says what the stages are.
+        A module that maps (B, 3, H, W) floats, scaled as :func:`normalisation` says, to a :class:`Detection`.
 
     Raises:
-        ValueError: unknown name or option, or weights that do not fit. FileNotFoundError: no such file. OSError: the
-            ImageNet weights cannot be downloaded.
+        ValueError: unknown name or option, or weights that do not fit. OSError: weights that are not there.
     """
-    if (unknown := options.keys() - (known := detector_options(name))) or num_classes < 1:
-        raise ValueError(
-            f"num_classes {num_classes} and options {sorted(unknown)} of {name}, expected at least 1 and any of {sorted(known)}"
-        )
+    known = sorted(detector_options(name))
+    if num_classes < 1 or not options.keys() <= set(known):
+        raise ValueError(f"num_classes {num_classes}, options {options} of {name}; expected 1 or more, any of {known}")
     detector = DETECTORS[name](num_classes, **options)
     detector.name, detector.num_classes, detector.options = name, num_classes, options
     if weights is not None:
@@ -93,16 +79,10 @@ def detector_options(name: str) -> set[str]:
 
 
 def read_detector(path) -> tuple[nn.Module, dict]:
-    """The detector that :func:`save_weights` wrote, in evaluation mode, and what was written about it.
-
-    Raises:
-        As :func:`load_weights`; ValueError for a file that does not say which detector it is of.
-    """
+    """The detector of a file of :func:`save_weights`, in evaluation mode, and what was written about it."""
     _, about = read_weights(path)
     if "name" not in about:
-        raise ValueError(
-            f"{path} does not say which detector it is of; create_detector(name, weights=...), save_weights"
-        )
+        raise ValueError(f"{path} does not say which detector it is of; expected a file of save_weights")
     options = json.loads(about["options"])
     detector = create_detector(about["name"], int(about["num_classes"]), weights=path, **options)
     return detector.eval(), json.loads(about.get("about", "{}"))

@@ -1,24 +1,16 @@
 """What every detector takes and gives back."""
 
-from __future__ import annotations
-
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from torch import Tensor, nn
 
 
 class Detection(NamedTuple):
-    """Output of a detector for a batch of B crops.
+    """Output of a detector for a batch of B crops."""
 
-    Attributes:
-        stages: feature maps (B, C, H, W), shallow to deep.
-        embedding: (B, D), what the last linear layer sees.
-        logits: (B, classes).
-    """
-
-    stages: tuple[Tensor, ...]
-    embedding: Tensor
-    logits: Tensor
+    stages: tuple[Tensor, ...]  #: feature maps (B, C, H, W), shallow to deep
+    embedding: Tensor  #: (B, D), what the last linear layer sees
+    logits: Tensor  #: (B, classes)
 
 
 class Backbone(nn.Module):
@@ -26,20 +18,18 @@ class Backbone(nn.Module):
 
     smallest = 1  # side of a crop in pixels
     marker = ""  # a key that public weights of this architecture hold
-    renames: dict[str, str] = {}  # beginnings of their keys → of ours
+    renames: dict[str, str | None] = {"": ""}  # beginnings of their keys → of ours, None for what is not taken
     fresh: tuple[str, ...] = ()  # beginnings of keys of ours that they do not fill
 
     def check(self, x: Tensor) -> None:
         """Raise ValueError unless x is a batch of normalised RGB crops, large enough."""
         if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point() or min(x.shape[2:]) < self.smallest:
-            raise ValueError(
-                f"crops are {x.dtype} of shape {tuple(x.shape)}, expected floats (B, 3, H, W), scaled as "
-                f"detectors.normalisation says, sides at least {self.smallest}"
-            )
+            wanted = f"normalised floats (B, 3, H, W), sides at least {self.smallest}"
+            raise ValueError(f"crops are {x.dtype} of shape {tuple(x.shape)}, expected {wanted}")
 
     @classmethod
-    def torchvision(cls, name: str, num_classes: int) -> Backbone:
-        """Round torchvision's network of this name."""
+    def torchvision(cls, name: str, num_classes: int) -> Self:
+        """torchvision's network of this name."""
         from torchvision.models import get_model
 
         return cls(get_model(name, num_classes=num_classes))
@@ -49,11 +39,8 @@ class Backbone(nn.Module):
         """A public state dict under our names; None if it is not one."""
         if cls.marker not in state:
             return None
-        found = {}
-        for key, tensor in state.items():
-            old = next((old for old in cls.renames if key.startswith(old)), "")
-            found[cls.renames.get(old, "") + key.removeprefix(old)] = tensor
-        return found
+        pairs = [(key, next(old for old in cls.renames if key.startswith(old))) for key in state]
+        return {cls.renames[old] + key[len(old) :]: state[key] for key, old in pairs if cls.renames[old] is not None}
 
 
 def pooled(stage: Tensor) -> Tensor:

@@ -1,9 +1,4 @@
-"""The discrete cosine transform (DCT-II, orthonormal) as matrix products, and its division into bands.
-
-Ahmed, Natarajan and Rao, "Discrete Cosine Transform" (IEEE Transactions on Computers, 1974).
-"""
-
-from __future__ import annotations
+"""The orthonormal DCT-II (Ahmed, Natarajan and Rao, IEEE Transactions on Computers, 1974) as matrix products."""
 
 import math
 from collections.abc import Sequence
@@ -13,10 +8,7 @@ from torch import Tensor
 
 
 def dct_matrix(size: int) -> Tensor:
-    """Matrix A (size, size), float64: A @ v transforms a vector, A.T @ v goes back.
-
-    Row k holds √(2/n) cos(π (2m + 1) k / 2n) over m, the first row 1/√n.
-    """
+    """Matrix A, float64, that transforms a vector, A @ v: row k is √(2/n) cos(π (2m + 1) k / 2n), row 0 is 1/√n."""
     position = torch.arange(size, dtype=torch.float64)
     matrix = math.sqrt(2 / size) * torch.cos(math.pi / (2 * size) * torch.outer(position, 2 * position + 1))
     matrix[0] = 1 / math.sqrt(size)

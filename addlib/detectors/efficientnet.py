@@ -1,7 +1,5 @@
 """EfficientNet-B0 (Tan and Le, ICML 2019; torchvision's)."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from .base import Backbone, Detection, pooled
@@ -17,7 +15,7 @@ class StagedEfficientNet(Backbone):
     56, 640). The first three are linear outputs, of either sign. Embedding: mean of the last stage, before dropout.
     """
 
-    marker, renames = "classifier.1.weight", {"classifier.1.": "head."}
+    marker, renames = "classifier.1.weight", {"classifier.1.": "head.", "": ""}
     # Settings of ADD that the paper changes for this backbone (implementation details): γ of frequency attention.
     loss_defaults = {"gamma_fr": 1e-3}
 

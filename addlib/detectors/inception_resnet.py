@@ -1,11 +1,8 @@
 """Inception-ResNet-v1 as a detector (Szegedy et al., "Inception-v4, Inception-ResNet", AAAI 2017), with VGGFace2 weights.
 
-The architecture is that of FaceNet's public VGGFace2 model, and parts are named as in the state dict that facenet-pytorch
-publishes (``20180402-114759-vggface2.pt``). The classifier on top is that of Dogonadze et al., "Deep Face Forgery Detection"
-(2020): the face embedding of length 1, ReLU, dropout, one linear layer.
+Architecture and names are those of the VGGFace2 model that facenet-pytorch publishes, the classifier on top is that of
+Dogonadze et al., "Deep Face Forgery Detection" (2020): face embedding of length 1, ReLU, dropout, linear layer.
 """
-
-from __future__ import annotations
 
 from torch import Tensor, cat, nn
 
@@ -15,47 +12,31 @@ from .base import Backbone, Detection, pooled
 class InceptionResNetV1(Backbone):
     """Inception-ResNet-v1 that returns stages, embedding and logits.
 
-    Stages: ``conv2d_4a`` (192 channels at about 1/4 of the input's sides), ``repeat_1`` (256 at 1/8), ``repeat_2`` (896 at
-    1/16), ``block8`` (1792 at 1/32, of either sign); 28, 13, 6 and 2 pixels wide at 128: there is little padding. Embedding:
-    (B, 512), positive part of a vector of length 1; without the dropout before ``last_linear`` of the public training.
-
-    Args:
-        num_classes: logits.
-        dropout: share of the embedding dropped before the classifier, while training.
+    Stages: ``conv2d_4a``, ``repeat_1``, ``repeat_2`` and ``block8`` (of either sign); channels 192, 256, 896, 1792; 28, 13, 6
+    and 2 pixels wide at 128. Embedding: (B, 512), positive part of a vector of length 1. ``dropout`` is the share of it that
+    is dropped before the classifier, in training; there is none in front of ``last_linear``, which would put noise into it.
     """
 
     smallest = 75  # else the unpadded convolutions leave no pixel
-    marker = "mixed_6a.branch0.conv.weight"
+    # The public classifier of identities saw the embedding before normalisation and ReLU: it never fits.
+    marker, renames = "mixed_6a.branch0.conv.weight", {"logits.": None, "": ""}
     normalisation = (0.5, 128 / 255)  # (x - 127.5) / 128 of 8-bit values
 
     def __init__(self, num_classes: int, dropout: float = 0.5):
         super().__init__()
-        self.conv2d_1a = _unit(3, 32, 3, 2)
-        self.conv2d_2a = _unit(32, 32, 3)
-        self.conv2d_2b = _unit(32, 64, 3, 1, 1)
+        self.conv2d_1a, self.conv2d_2a, self.conv2d_2b = _unit(3, 32, 3, 2), _unit(32, 32, 3), _unit(32, 64, 3, 1, 1)
         self.maxpool_3a = nn.MaxPool2d(3, 2)
-        self.conv2d_3b = _unit(64, 80, 1)
-        self.conv2d_4a = _unit(80, 192, 3)
-        self.conv2d_4b = _unit(192, 256, 3, 2)
+        self.conv2d_3b, self.conv2d_4a, self.conv2d_4b = _unit(64, 80, 1), _unit(80, 192, 3), _unit(192, 256, 3, 2)
         self.repeat_1 = nn.Sequential(*(_block_a() for _ in range(5)))
-        self.mixed_6a = _Branches(
-            _unit(256, 384, 3, 2),
-            _units((256, 192, 1), (192, 192, 3, 1, 1), (192, 256, 3, 2)),
-            nn.MaxPool2d(3, 2),
-        )
+        first, second = _unit(256, 384, 3, 2), _units((256, 192, 1), (192, 192, 3, 1, 1), (192, 256, 3, 2))
+        self.mixed_6a = _Branches(first, second, nn.MaxPool2d(3, 2))
         self.repeat_2 = nn.Sequential(*(_block_bc(896, 128, 7, 0.1) for _ in range(10)))
-        self.mixed_7a = _Branches(
-            _units((896, 256, 1), (256, 384, 3, 2)),
-            _units((896, 256, 1), (256, 256, 3, 2)),
-            _units((896, 256, 1), (256, 256, 3, 1, 1), (256, 256, 3, 2)),
-            nn.MaxPool2d(3, 2),
-        )
+        tails = ((256, 384, 3, 2),), ((256, 256, 3, 2),), ((256, 256, 3, 1, 1), (256, 256, 3, 2))
+        self.mixed_7a = _Branches(*(_units((896, 256, 1), *tail) for tail in tails), nn.MaxPool2d(3, 2))
         self.repeat_3 = nn.Sequential(*(_block_bc(1792, 192, 3, 0.2) for _ in range(5)))
         self.block8 = _block_bc(1792, 192, 3, 1.0, relu=False)
-        self.last_linear = nn.Linear(1792, 512, bias=False)
-        self.last_bn = nn.BatchNorm1d(512, eps=1e-3)
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(512, num_classes)
+        self.last_linear, self.last_bn = nn.Linear(1792, 512, bias=False), nn.BatchNorm1d(512, eps=1e-3)
+        self.dropout, self.head = nn.Dropout(dropout), nn.Linear(512, num_classes)
 
     def forward(self, x: Tensor) -> Detection:
         self.check(x)
@@ -68,11 +49,6 @@ class InceptionResNetV1(Backbone):
         face = self.last_bn(self.last_linear(pooled(fourth))).to(self.head.weight.dtype)
         embedding = nn.functional.normalize(face, dim=1).relu()
         return Detection((first, second, third, fourth), embedding, self.head(self.dropout(embedding)))
-
-    @classmethod
-    def translate(cls, state):
-        # The public classifier of identities saw the embedding before normalisation and ReLU: it never fits.
-        return super().translate({key: tensor for key, tensor in state.items() if not key.startswith("logits.")})
 
 
 def _unit(inputs, outputs, kernel, stride=1, padding=0):
@@ -98,14 +74,14 @@ class _Branches(nn.Module):
 
     def forward(self, x):
         y = cat([branch(x) for name, branch in self.named_children() if name.startswith("branch")], 1)
-        if self.conv2d is not None:
-            y = x.add(self.conv2d(y), alpha=self.scale)
-            y = y.relu() if self.relu else y
-        return y
+        if self.conv2d is None:
+            return y
+        y = x.add(self.conv2d(y), alpha=self.scale)
+        return y.relu() if self.relu else y
 
 
 def _block_a():
-    """Inception-ResNet-A: 1 × 1, 3 × 3, and two 3 × 3 after one another."""
+    """Inception-ResNet-A."""
     one, three = (256, 32, 1), (32, 32, 3, 1, 1)
     return _Branches(_unit(*one), _units(one, three), _units(one, three, three), join=(96, 256), scale=0.17)
 

@@ -1,7 +1,5 @@
 """Residual networks with their four stages in reach (He et al., CVPR 2016; torchvision's blocks)."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 from torch import Tensor, nn
@@ -18,10 +16,8 @@ class StagedResNet(Backbone):
     """
 
     marker = "layer1.0.conv1.weight"
-    renames = {
-        "conv1.": "stem.0.", "bn1.": "stem.1.", "layer1.": "stages.0.", "layer2.": "stages.1.", "layer3.": "stages.2.",
-        "layer4.": "stages.3.", "fc.": "head.",
-    }  # fmt: skip
+    renames = {f"layer{number + 1}.": f"stages.{number}." for number in range(4)}
+    renames |= {"conv1.": "stem.0.", "bn1.": "stem.1.", "fc.": "head.", "": ""}
 
     def __init__(self, network):
         super().__init__()

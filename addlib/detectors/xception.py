@@ -1,9 +1,5 @@
 """Xception (Chollet, CVPR 2017), the detector of Rössler et al., "FaceForensics++" (ICCV 2019); timm's layers."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
-
 from torch import Tensor, nn
 
 from .base import Backbone, Detection, pooled
@@ -12,9 +8,8 @@ from .base import Backbone, Detection, pooled
 class StagedXception(Backbone):
     """Xception that returns stages, embedding and logits.
 
-    Stages: block 1 (128 channels at about 1/4 of the input's sides), block 2 (256 at 1/8), block 11 (728 at 1/16) and the end
-    of the exit flow (2048 at 1/32); 31, 16, 8 and 4 pixels wide at 128. The first three are sums of the residual blocks, of
-    either sign: the ReLU belongs to the next block. Embedding: mean of the last stage.
+    Stages: blocks 1, 2, 11, of either sign before the next block's ReLU, and the exit flow; channels 128, 256, 728, 2048; 31,
+    16, 8 and 4 pixels wide at 128. Embedding: mean of the last stage.
     """
 
     smallest = 7  # else the two unpadded convolutions at the front leave nothing
@@ -34,8 +29,8 @@ class StagedXception(Backbone):
     @classmethod
     def translate(cls, state):
         # The oldest of Cadene's files keep the 1 × 1 kernels as matrices.
-        flat = {key for key, tensor in state.items() if "pointwise" in key and tensor.ndim == 2}
-        return super().translate(state | {key: state[key][..., None, None] for key in flat})
+        matrices = {key: tensor for key, tensor in state.items() if "pointwise" in key and tensor.ndim == 2}
+        return super().translate(state | {key: tensor[..., None, None] for key, tensor in matrices.items()})
 
 
 def xception_trunk(channels: int) -> nn.Module:
@@ -45,12 +40,10 @@ def xception_trunk(channels: int) -> nn.Module:
     return timm.create_model("legacy_xception", num_classes=0, in_chans=channels)
 
 
-def xception_stages(
-    trunks: Sequence[nn.Module], maps: Sequence[Tensor], mix: Mapping[str, nn.Module] | None = None
-) -> list[list[Tensor]]:
+def xception_stages(trunks: list[nn.Module], maps: list[Tensor], mix=None) -> list[list[Tensor]]:
     """Four stages of Xceptions side by side, each the maps of all trunks: after blocks 1, 2, 11 and the exit flow.
 
-    maps: the input of each trunk, (B, channels, H, W). mix: by number of a block, what changes all maps behind it.
+    maps: the input of each trunk, (B, channels, H, W). mix: module that changes all maps, by number of the block before it.
     """
     stages = []
     maps = [t.act2(t.bn2(t.conv2(t.act1(t.bn1(t.conv1(x)))))) for t, x in zip(trunks, maps, strict=True)]
