@@ -1,12 +1,4 @@
-"""Where a detector looks: class-activation maps, their share on the face, and crops whose background is disturbed.
-
-Grad-CAM, equations 1 and 2 of Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-Based
-Localization" (ICCV 2017). With the maps A_k of a stage on a grid of Z places and a score y of the answer,
-
-    weight_k = 1/Z · sum over the places of ∂y / ∂A_k,        map = ReLU(sum over k of weight_k · A_k)
-
-A map keeps the unit of the score and the stage's own grid, so that maps can be added up and compared.
-"""
+"""Where a detector looks: class-activation maps, their share on the face, and crops whose background is disturbed."""
 
 import copy
 
@@ -19,7 +11,9 @@ def class_activation_maps(
     detector: nn.Module, crops: Tensor, *, classes=None, stage: int | None = None, score: str = "logit", rectify: bool = True,
     batch_size: int = 64,
 ) -> Tensor:  # fmt: skip
-    """Grad-CAM of every crop for one class each, in evaluation mode; the detector is left as it was.
+    """Grad-CAM of every crop, equations 1 and 2 of Selvaraju et al. (ICCV 2017); the detector is left as it was.
+
+    With the maps A_k of a stage on Z places and a score y: ReLU(Σ_k weight_k · A_k), weight_k = 1/Z · Σ_places ∂y / ∂A_k.
 
     Args:
         crops: (B, 3, H, W) floats, normalised as the detector takes them, on any device.
@@ -30,18 +24,14 @@ def class_activation_maps(
 
     Returns:
         (B, h, w) float32 on the CPU, on the grid of the stage, in units of the score per place.
-
-    Raises:
-        ValueError: an argument does not fit, or the logits do not depend on this stage's maps.
     """
     if crops.ndim != 4 or not len(crops) or not crops.is_floating_point() or score not in ("logit", "margin"):
         raise ValueError(
             f"{crops.dtype} {tuple(crops.shape)}, {score!r}; expected floats (B, 3, H, W), logit or margin"
         )
-    given = None if classes is None else torch.as_tensor(classes).expand(len(crops))
+    given = None if classes is None else torch.as_tensor(classes).long().expand(len(crops))
     network = copy.deepcopy(detector).eval().requires_grad_(False)
-    device = next(network.parameters()).device
-    found = []
+    device, found = next(network.parameters()).device, []
     # TF32 would round the maps of some GPUs to three digits; benchmark mode may choose another algorithm every time.
     exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     with torch.enable_grad(), exact:
@@ -57,9 +47,7 @@ def class_activation_maps(
 def _maps(answer, classes, stage, score):
     count, depth = answer.logits.shape[1], len(answer.stages)
     if not 1 <= stage <= depth or not ((classes >= 0) & (classes < count)).all() or (score, count) == ("margin", 1):
-        raise ValueError(
-            f"stage {stage}, classes {set(classes.tolist())} of {depth} stages, {count} logits, score {score}"
-        )
+        raise ValueError(f"{score} of {set(classes.tolist())}, stage {stage}; there are {count} logits, {depth} stages")
     y = answer.logits.gather(1, classes[:, None])[:, 0]
     if score == "margin":
         y = y - (answer.logits.sum(1) - y) / (count - 1)
@@ -76,31 +64,22 @@ def enlarge(maps: Tensor, size: int) -> Tensor:
 
 
 def face_mask(size: int = 128, *, scale: float = 1.3) -> Tensor:
-    """The face in a crop: the ellipse inscribed in dlib's box, the middle 1/scale of the crop (``addlib.faces.square``).
-
-    Returns (size, size) bool, True where a pixel's centre is inside. The middle of it is for the window that a recipe cuts.
-    """
+    """The face in a crop, (size, size) bool: the ellipse inscribed in dlib's box, the middle 1/scale of the crop."""
     squares = ((torch.arange(size, dtype=torch.float64) + 0.5 - size / 2) / (size / scale / 2)).square()
     return squares[:, None] + squares <= 1
 
 
 def share_inside(maps: Tensor, mask: Tensor) -> Tensor:
-    """Share (B,) of each map that lies inside a region, float64; NaN for a map of zeros.
-
-    maps: (B, H, W), not negative. mask: bool, (H, W) or one for each map. Raises ValueError for others.
-    """
+    """Share (B,) of maps (B, H, W) in a region, float64, NaN for a map of zeros. mask: (H, W) bool, or one for each map."""
     if mask.dtype != torch.bool or mask.shape not in (maps.shape, maps.shape[1:]) or not (maps >= 0).all():
-        sizes = f"{mask.dtype} {tuple(mask.shape)} and maps {tuple(maps.shape)} from {maps.min():.3g}"
-        raise ValueError(f"mask {sizes}; expected a bool mask of the maps' size, and rectified, finite maps")
+        found = f"mask {mask.dtype} {tuple(mask.shape)}, maps {tuple(maps.shape)} from {maps.min():.3g}"
+        raise ValueError(f"{found}; expected a bool mask of the size of rectified, enlarged maps")
     maps = maps.double()
     return (maps * mask.to(maps.device)).sum((1, 2)) / maps.sum((1, 2))
 
 
 def rank_agreement(first: Tensor, second: Tensor) -> Tensor:
-    """Spearman's rank correlation (B,) of two maps (B, h, w) of the same crop over their places, float64.
-
-    NaN where a map is the same everywhere. Rectified maps have many zeros, which are all of one rank: leave the ReLU out.
-    """
+    """Spearman's rank correlation (B,) of maps (B, h, w), not rectified, of the same crops; NaN for a constant map."""
     from scipy.stats import rankdata
 
     if first.shape != second.shape:
@@ -111,10 +90,9 @@ def rank_agreement(first: Tensor, second: Tensor) -> Tensor:
 
 
 def coarse_detail(crops: Tensor, region: Tensor, *, block: int = 4) -> Tensor:
-    """How busy a region of each crop is: mean step of luma between neighbouring blocks that lie wholly in the region.
+    """How busy a region (H, W) of crops (B, 3, H, W) uint8 is: mean step of luma between neighbouring blocks inside it.
 
-    crops: (B, 3, H, W) uint8. region: (H, W) bool. block: side in pixels; single pixels would show the sensor's noise.
-    Returns (B,) float64 in grey levels. Raises ValueError for others, NaN where no two blocks lie in the region.
+    block: side in pixels; single pixels would show the sensor's noise. Returns (B,) float64 in grey levels.
     """
     _check(crops, region, block)
     weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64, device=crops.device)  # ITU-R BT.601
@@ -134,9 +112,6 @@ def disturb_background(
         kind: "noise" adds normal noise of ``std`` grey levels. "shuffle" permutes the square blocks of side ``block`` that lie
             wholly in the background, for each crop anew. "grey" sets it to 128.
         generator: torch.Generator on the CPU; every device draws the same.
-
-    Raises:
-        ValueError: types, shapes or settings do not fit.
     """
     _check(crops, mask, block if kind == "shuffle" else 1)
     mask = mask.to(crops.device)
