@@ -1,11 +1,16 @@
-"""One look for all figures of the book, and the grid of pictures that chapters share."""
+"""One look for all figures and tables of the book, and a slider over pictures that works on a published page."""
 
+import base64
+import io
 import sys
+from collections.abc import Sequence
+from html import escape
 
 import numpy as np
 
 QUALITY_ORDER = ("raw", "c23", "c40")
 DPI = 90  # seven inches fill the column of a page
+SLIDER_BYTES = 1_500_000  # as a page on a phone can bear
 
 
 def theme() -> dict[str, tuple]:
@@ -51,3 +56,132 @@ def image_grid(images, *, rows=None, columns=None, side=1.5, cmap=None, vmin=Non
     for axis, name in zip(axes[:, 0], rows or (), strict=False):
         axis.set_ylabel(name, fontsize=9)
     return figure, axes
+
+
+def table(frame, *, decimals: int | dict = 1, units: dict | None = None, decisive=()):
+    """A data frame as a table of the page; it shows itself when it is the last line of a cell.
+
+    Args:
+        frame: its index names the rows.
+        decimals: of floats; one for all, or by column, 1 where none is named.
+        units: by column, such as ``{"time": "s"}``.
+        decisive: what to mark: names of rows, and pairs of a row and a column.
+    """
+    return Table(frame, decimals if isinstance(decimals, dict) else dict.fromkeys(frame, decimals), units, decisive)
+
+
+class Table:
+    """What :func:`table` returns."""
+
+    def __init__(self, frame, decimals, units, decisive):
+        self.frame, self.decimals, self.units, self.decisive = frame, decimals, units or {}, set(decisive)
+
+    def __repr__(self) -> str:  # what nbval compares
+        return self.frame.to_string(float_format=lambda value: f"{value:.3g}")
+
+    def _repr_html_(self) -> str:
+        from pandas.api.types import is_numeric_dtype
+
+        names = list(self.frame)
+        kinds = ["" if is_numeric_dtype(kind) else "text" for kind in self.frame.dtypes]
+        heads = [_words(name) + (f" ({self.units[name]})" if name in self.units else "") for name in names]
+        head = _tag("th", escape(_words(self.frame.index.names)), "text", 'scope="col"')
+        head += "".join(_tag("th", escape(name), kind, 'scope="col"') for name, kind in zip(heads, kinds, strict=True))
+        body = ""
+        for index, values in zip(self.frame.index, self.frame.itertuples(index=False), strict=True):
+            row = _tag("th", escape(_words(index)), "", 'scope="row"')
+            for name, kind, value in zip(names, kinds, values, strict=True):
+                marked = " decisive" if (index, name) in self.decisive else ""
+                row += _tag("td", escape(self._shown(value, name)), kind + marked)
+            body += _tag("tr", row, "decisive" if index in self.decisive else "")
+        return _tag("table", _tag("thead", _tag("tr", head)) + _tag("tbody", body), "dataframe")
+
+    def _shown(self, value, column):
+        from pandas import isna
+
+        if isna(value):
+            return "–"
+        if not isinstance(value, float):
+            return str(value) if isinstance(value, str) else str(value).replace("-", "−")
+        return f"{value:z.{self.decimals.get(column, 1)}f}".replace("-", "−")
+
+
+def _words(name):
+    return ", ".join(str(part) for part in name if part is not None) if isinstance(name, (tuple, list)) else str(name)
+
+
+def _tag(tag, content, kind="", more=""):
+    kind = f'class="{kind.strip()}"' if kind else ""
+    return f"<{' '.join(filter(None, (tag, kind, more)))}>{content}</{tag}>"
+
+
+class Slider:
+    """Pictures of one quantity and the control that chooses among them, for a page without a kernel.
+
+    Without scripts, and on paper, the picture that was shown first stands there alone.
+
+    Args:
+        images: pictures, each (H, W) or (H, W, 3) uint8, a matplotlib figure, or a PIL image.
+        labels: what the control reads out for each picture, such as "rate factor 23".
+        alt: description of the pictures for who cannot see them; one for all, or one for each.
+        name: of the quantity, beside the control.
+        start: index of the picture shown first.
+        width: of the picture on the page, in CSS pixels; its own width in pixels if None.
+        quality: of the WebP encoding, 1 to 100; None keeps every pixel as it is.
+
+    Raises:
+        ValueError: the numbers differ, start names no picture, or the pictures exceed 1.5 MB.
+    """
+
+    def __init__(
+        self, images: Sequence, labels: Sequence[str], alt: str | Sequence[str], *, name: str, start: int = 0,
+        width: int | None = None, quality: int | None = 85,
+    ):  # fmt: skip
+        alts = [f"{alt} ({label})" for label in labels] if isinstance(alt, str) else list(alt)
+        if not len(images) == len(labels) == len(alts) > 0 or not 0 <= start < len(images):
+            raise ValueError(f"got {len(images)} images, {len(labels)} labels, {len(alts)} alts and start {start}")
+        self.labels, self.alts, self.name, self.start = list(labels), alts, name, start
+        self.pictures, widths = zip(*(_webp(image, quality) for image in images), strict=True)
+        self.width = width or widths[0]
+        if (size := len(self._repr_html_())) > SLIDER_BYTES:
+            raise ValueError(
+                f"the slider takes {size / 1e6:.1f} of {SLIDER_BYTES / 1e6} MB; use fewer or smaller pictures"
+            )
+
+    def __repr__(self) -> str:
+        return f"slider over {len(self.labels)} pictures: {self.name}, {self.labels[0]} to {self.labels[-1]}"
+
+    def _repr_html_(self) -> str:
+        style = f"width:{self.width}px;max-width:100%;height:auto"
+        pictures = "".join(
+            f'<img src="data:image/webp;base64,{data}" alt="{escape(alt)}" data-label="{escape(label)}" style="{style}"'
+            f"{'' if place == self.start else ' hidden'}>"
+            for place, (data, label, alt) in enumerate(zip(self.pictures, self.labels, self.alts, strict=True))
+        )
+        choose = (
+            "const box=this.closest('.slider'),all=box.querySelectorAll('img');"
+            "all.forEach((each,i)=>{each.hidden=i!=this.value});const label=all[this.value].dataset.label;"
+            "this.setAttribute('aria-valuetext',label);box.querySelector('output').value=label"
+        )
+        first = escape(self.labels[self.start])
+        # The control is hidden until a script, which is what it needs, shows it.
+        return (
+            f'<div class="slider">{pictures}<div class="slider-control" hidden><label>{escape(self.name)} '
+            f'<input type="range" min="0" max="{len(self.labels) - 1}" value="{self.start}" aria-valuetext="{first}" '
+            f'oninput="{escape(choose)}"></label> <output aria-live="polite">{first}</output></div>'
+            "<script>document.currentScript.previousElementSibling.hidden=false</script></div>"
+        )
+
+
+def _webp(image, quality):
+    """As base64, and the width in pixels."""
+    from PIL import Image
+
+    buffer, encoded = io.BytesIO(), io.BytesIO()
+    if hasattr(image, "savefig"):
+        image.savefig(buffer, format="png")
+        image = Image.open(buffer).convert("RGB")
+    elif not isinstance(image, Image.Image):
+        image = Image.fromarray(image)
+    image.save(encoded, "WEBP", lossless=quality is None, quality=quality or 100, method=6)
+    return base64.b64encode(encoded.getvalue()).decode(), image.width

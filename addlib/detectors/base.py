@@ -1,43 +1,48 @@
 """What every detector takes and gives back."""
 
-from __future__ import annotations
+from typing import NamedTuple, Self
 
-from typing import NamedTuple
-
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
 
 
 class Detection(NamedTuple):
-    """Output of a detector for a batch of B crops.
+    """Output of a detector for a batch of B crops."""
 
-    Attributes:
-        stages: feature maps (B, C, H, W), shallow to deep.
-        embedding: (B, D), what the last linear layer sees.
-        logits: (B, classes).
-    """
+    stages: tuple[Tensor, ...]  #: feature maps (B, C, H, W), shallow to deep
+    embedding: Tensor  #: (B, D), what the last linear layer sees
+    logits: Tensor  #: (B, classes)
 
-    stages: tuple[Tensor, ...]
-    embedding: Tensor
-    logits: Tensor
+
+class Backbone(nn.Module):
+    """Base of the detectors here: it checks crops, and renames public weights."""
+
+    smallest = 1  # side of a crop in pixels
+    marker = ""  # a key that public weights of this architecture hold
+    renames: dict[str, str | None] = {"": ""}  # beginnings of their keys → of ours, None for what is not taken
+    fresh: tuple[str, ...] = ()  # beginnings of keys of ours that they do not fill
+
+    def check(self, x: Tensor) -> None:
+        """Raise ValueError unless x is a batch of normalised RGB crops, large enough."""
+        if x.ndim != 4 or x.shape[1] != 3 or not x.is_floating_point() or min(x.shape[2:]) < self.smallest:
+            wanted = f"normalised floats (B, 3, H, W), sides at least {self.smallest}"
+            raise ValueError(f"crops are {x.dtype} of shape {tuple(x.shape)}, expected {wanted}")
+
+    @classmethod
+    def torchvision(cls, name: str, num_classes: int) -> Self:
+        """torchvision's network of this name."""
+        from torchvision.models import get_model
+
+        return cls(get_model(name, num_classes=num_classes))
+
+    @classmethod
+    def translate(cls, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
+        """A public state dict under our names; None if it is not one."""
+        if cls.marker not in state:
+            return None
+        pairs = [(key, next(old for old in cls.renames if key.startswith(old))) for key in state]
+        return {cls.renames[old] + key[len(old) :]: state[key] for key, old in pairs if cls.renames[old] is not None}
 
 
 def pooled(stage: Tensor) -> Tensor:
     """Mean of a map over its places, (B, C)."""
-    return functional.adaptive_avg_pool2d(stage, 1).flatten(1)
-
-
-def check_input(name: str, x: Tensor, *, smallest: int = 1, size: int | None = None) -> None:
-    """Raise ValueError unless x is a batch of normalised RGB crops (B, 3, H, W), of this size or at least the smallest."""
-    shape = tuple(x.shape)
-    if x.ndim != 4 or shape[1] != 3:
-        raise ValueError(f"{name} received a tensor of shape {shape}, expected a batch of RGB crops (B, 3, H, W)")
-    if not x.is_floating_point():
-        raise ValueError(f"{name} received {x.dtype}, expected floats; scale the crops as detectors.normalisation says")
-    if size is not None and shape[2:] != (size, size):
-        raise ValueError(
-            f"{name} received crops of {shape[2]} × {shape[3]}, expected {size} × {size}: its filters are made for one size; "
-            f"resize the crops, or create_detector({name!r}, size=...)"
-        )
-    if min(shape[2:]) < smallest:
-        raise ValueError(f"{name} received crops of {shape[2]} × {shape[3]}, expected at least {smallest} × {smallest}")
+    return nn.functional.adaptive_avg_pool2d(stage, 1).flatten(1)

@@ -1,25 +1,21 @@
-"""EfficientNet-B0 with its resolutions in reach (Tan and Le, ICML 2019; torchvision's)."""
-
-from __future__ import annotations
+"""EfficientNet-B0 (Tan and Le, ICML 2019; torchvision's)."""
 
 from torch import Tensor, nn
 
-from .base import Detection, check_input, pooled
+from .base import Backbone, Detection, pooled
 
 # torchvision numbers the stem 0, the seven groups of blocks 1 to 7 and the last convolution 8.
 STAGES = (2, 3, 5, 8)
 
 
-class StagedEfficientNet(nn.Module):
+class StagedEfficientNet(Backbone):
     """torchvision's EfficientNet that returns stages, embedding and logits.
 
-    Input (B, 3, H, W), normalised floats. Stages: the last map of each resolution from 1/4 of the input's sides down, as in a
-    ResNet: 24 channels at 1/4, 40 at 1/8, 112 at 1/16, 1280 at 1/32 (narrow: 16, 24, 56, 640). The first three are the linear
-    outputs of the blocks, of either sign; the last is the one that is pooled. Embedding: its mean, before dropout.
+    Stages: the last map of each resolution from 1/4 of the input's sides to 1/32; channels 24, 40, 112, 1280 (narrow: 16, 24,
+    56, 640). The first three are linear outputs, of either sign. Embedding: mean of the last stage, before dropout.
     """
 
-    public = "torchvision's efficientnet_b0"
-    fresh = ()
+    marker, renames = "classifier.1.weight", {"classifier.1.": "head.", "": ""}
     # Settings of ADD that the paper changes for this backbone (implementation details): γ of frequency attention.
     loss_defaults = {"gamma_fr": 1e-3}
 
@@ -27,38 +23,21 @@ class StagedEfficientNet(nn.Module):
         super().__init__()
         self.features = network.features
         self.dropout, self.head = network.classifier
+        self.dropout.inplace = False  # else it would change the embedding that is returned
 
     def forward(self, x: Tensor) -> Detection:
-        check_input("efficientnet_b0", x)
+        self.check(x)
         stages = []
         for number, layers in enumerate(self.features):
             x = layers(x)
             if number in STAGES:
                 stages.append(x)
         embedding = pooled(x)
-        # torchvision drops out in place, which would change the embedding that is returned.
-        logits = self.head(nn.functional.dropout(embedding, self.dropout.p, self.training))
-        return Detection(tuple(stages), embedding, logits)
-
-    @staticmethod
-    def translate(state: dict) -> dict | None:
-        """State dict of torchvision under our names; None if it is not one."""
-        if "classifier.1.weight" not in state:
-            return None
-        return {key.replace("classifier.1.", "head."): tensor for key, tensor in state.items()}
+        return Detection(tuple(stages), embedding, self.head(self.dropout(embedding)))
 
 
-def efficientnet_b0(num_classes: int) -> StagedEfficientNet:
-    import torchvision
-
-    return StagedEfficientNet(torchvision.models.efficientnet_b0(weights=None, num_classes=num_classes))
-
-
-def efficientnet_b0_narrow(num_classes: int) -> StagedEfficientNet:
-    """Half the channels and half the blocks: about the time of resnet18_narrow on a CPU in float32.
-
-    Depthwise convolutions are slow in bfloat16 on a CPU: train it with ``precision="32-true"``.
-    """
+def narrow(num_classes: int) -> StagedEfficientNet:
+    """Half the channels and half the blocks. On a CPU train it with ``precision="32-true"``: bfloat16 is slow there."""
     from torchvision.models.efficientnet import EfficientNet, MBConvConfig
 
     # Expansion, kernel, stride, channels in and out, blocks: table 1 of Tan and Le.

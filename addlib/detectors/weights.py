@@ -1,7 +1,5 @@
 """Parameters of detectors from files and to files, without ever running code that a file brings along."""
 
-from __future__ import annotations
-
 import json
 import textwrap
 from pathlib import Path
@@ -11,154 +9,103 @@ from torch import Tensor, nn
 
 from addlib.files import atomic_write
 
-TORCH_SUFFIXES = (".pt", ".pth", ".bin")
-
 
 def load_weights(detector: nn.Module, path) -> None:
     """Read parameters into a detector of ``create_detector``; it is left as it was if they do not fit.
 
     Args:
-        detector: takes its own state dict, as from :func:`save_weights`, which must fit as a whole; or the public weights
-            of its architecture in their own naming (ResNet and EfficientNet: torchvision; Xception and F3-Net: timm's or
-            Cadene's Xception; Inception-ResNet-v1: facenet-pytorch). The head then **stays at its random start** unless
-            the file's has as many classes; that of facenet-pytorch is never used.
-        path: ``.safetensors``, or ``.pt``, ``.pth``, ``.bin`` of ``torch.save``, read without running any code in it.
+        detector: takes its own state dict, as from :func:`save_weights`, or the public weights of its architecture (ResNet,
+            EfficientNet: torchvision; Xception, F3-Net: timm's or Cadene's Xception; Inception-ResNet-v1: facenet-pytorch).
+            The head then **stays at its random start** unless the file's has as many classes; facenet-pytorch's never fits.
+        path: ``.safetensors``, or a file of ``torch.save``, read without running any code in it.
 
     Raises:
         FileNotFoundError: no such file. ValueError: a damaged file, no state dict, or one of another architecture.
     """
-    state, metadata = _read(Path(path))
-    name = detector.name
-    if metadata.get("name", name) != name:
-        raise ValueError(f"{path} does not fit {name}: it holds weights of {metadata['name']}; give weights of {name}")
+    state, about = read_weights(path)
+    if about.get("name", detector.name) != detector.name:
+        raise ValueError(f"{path} holds weights of {about['name']}, expected weights of {detector.name}")
     before = {key: tensor.clone() for key, tensor in detector.state_dict().items()}
-    fresh = ()
-    public = None if "head.weight" in state else detector.translate(state)
-    if public is not None:
-        keep_head = getattr(public.get("head.weight"), "shape", None) == detector.head.weight.shape
-        state = {key: tensor for key, tensor in public.items() if keep_head or not key.startswith("head.")}
-        fresh = (*detector.fresh, "head.")
     # Files from before PyTorch 0.4.1 do not count batches, and nothing here uses the count.
-    start = {key: t for key, t in before.items() if key.startswith(fresh) or key.endswith("num_batches_tracked")}
+    start = {key: tensor for key, tensor in before.items() if key.endswith("num_batches_tracked")}
+    public = detector.translate(state) if hasattr(detector, "translate") and "head.weight" not in state else None
+    if public:
+        kept = getattr(public.get("head.weight"), "shape", None) == detector.head.weight.shape
+        state = {key: tensor for key, tensor in public.items() if kept or not key.startswith("head.")}
+        start |= {key: tensor for key, tensor in before.items() if key.startswith((*detector.fresh, "head."))}
     try:
         detector.load_state_dict(start | state)
     except RuntimeError as error:
         detector.load_state_dict(before)
         said = textwrap.shorten(str(error).partition(":")[2], 400, placeholder=" …")
-        raise ValueError(
-            f"{path} does not fit {name} with num_classes {detector.num_classes}, options {detector.options}; expected "
-            f"weights of addlib's {name}{_made(metadata)} or of {detector.public}: {said}"
-        ) from None
+        of = f"{detector.name} of {detector.num_classes} classes and options {detector.options}"
+        raise ValueError(f"{path} (of options {about.get('options')}) does not fit {of}: {said}") from None
 
 
 def save_weights(detector: nn.Module, path, about: dict | None = None) -> None:
     """Write the parameters of a detector of ``create_detector`` as safetensors; the file appears when it is complete.
 
-    Args:
-        detector: its name, number of classes and options are written too, so that :func:`read_detector` needs nothing else.
-        path: ends in ``.safetensors``; its folder is made.
-        about: what JSON holds, by name, such as what it was trained on.
-
-    Raises:
-        ValueError: another suffix or module. OSError: the file cannot be written.
+    Name, number of classes, options and ``about``, which is anything that JSON holds, are written beside them for
+    :func:`read_detector`. Raises ValueError for another suffix or module, OSError if the file cannot be written.
     """
     from safetensors.torch import save
 
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"path is {path}, expected one that ends in .safetensors")
-    if not hasattr(detector, "name"):
-        raise ValueError(f"detector is a {type(detector).__name__}, expected one of create_detector, which has a name")
+    if (path := Path(path)).suffix != ".safetensors" or not hasattr(detector, "name"):
+        raise ValueError(f"{type(detector).__name__} to {path}, expected one of create_detector, to a .safetensors")
     # safetensors wants plain memory: no channels-last strides, nothing on another device, nothing shared.
-    plain = {"memory_format": torch.contiguous_format}
-    state = {key: t.detach().cpu().clone(**plain) for key, t in detector.state_dict().items()}
-    settings = {"num_classes": str(detector.num_classes), "options": json.dumps(detector.options)}
-    more = {"about": json.dumps(about)} if about else {}
-    data = save(state, {"format": "pt", "name": detector.name, **settings, **more})
+    whole = {"memory_format": torch.contiguous_format}
+    state = {key: t.detach().cpu().clone(**whole) for key, t in detector.state_dict().items()}
+    said = {"options": json.dumps(detector.options), "about": json.dumps(about or {}), "format": "pt"}
+    data = save(state, {"name": detector.name, "num_classes": str(detector.num_classes), **said})
     atomic_write(path, lambda file: file.write(data))
 
 
 def imagenet_file(name: str) -> Path:
-    """Path of the public ImageNet weights for a detector, in torch.hub's cache; downloaded there if they are missing.
+    """Path of the public ImageNet weights, torchvision's IMAGENET1K_V1 or timm's, in torch.hub's cache; fetched if missing.
 
-    torchvision's IMAGENET1K_V1, those of the paper's time, for the ResNets and EfficientNet; timm's for Xception and F3-Net.
-    Raises ValueError if there are none for the detector, OSError if the file is missing and cannot be fetched.
+    Raises ValueError if there are none, OSError if they cannot be fetched.
     """
-    prefix = None
-    if name in ("resnet18", "resnet34", "resnet50", "efficientnet_b0"):
+    if name in ("xception", "f3net"):
+        from timm.models import get_pretrained_cfg
+
+        url, prefix = get_pretrained_cfg("legacy_xception").url, None
+    elif name in ("resnet18", "resnet34", "resnet50", "efficientnet_b0"):
         from torchvision.models import get_model_weights
 
         url = get_model_weights(name)["IMAGENET1K_V1"].url
         prefix = url.rpartition("-")[2].partition(".")[0]  # of the SHA-256, by torchvision's rule
-    elif name in ("xception", "f3net"):
-        from timm.models import get_pretrained_cfg
-
-        url = get_pretrained_cfg("legacy_xception").url
-    elif name == "inception_resnet_v1":
-        raise ValueError(
-            "inception_resnet_v1 has no ImageNet weights here, but VGGFace2 ones: fetch 20180402-114759-vggface2.pt from the "
-            "releases of facenet-pytorch on GitHub and give its path"
-        )
     else:
-        raise ValueError(f"there are no ImageNet weights for {name}; start from noise, or give the path of your own")
+        own = "your own, inception_resnet_v1: facenet-pytorch's 20180402-114759-vggface2.pt"
+        raise ValueError(f"there are no ImageNet weights for {name}; give the path of {own}")
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if not path.exists():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(path), prefix, progress=False)
         except Exception as error:  # no network, a proxy's page, a broken transfer: each raises its own kind
-            raise OSError(
-                f"the ImageNet weights for {name} are not on this machine and could not be downloaded ({error}); fetch "
-                f"{url} where there is a network and put it at {path}, or give the file's path"
-            ) from error
+            raise OSError(f"weights for {name} could not be downloaded ({error}); put {url} at {path}") from error
     return path
 
 
-def read_metadata(path) -> dict[str, str]:
-    """What :func:`save_weights` wrote beside the parameters. Raises as :func:`load_weights`, ValueError if it is nothing."""
-    _, metadata = _read(Path(path))
-    if "name" not in metadata:
-        raise ValueError(
-            f"{path} does not say which detector it is of; expected a file of save_weights. For other weights: "
-            "create_detector(name, weights=...), then save_weights"
-        )
-    return metadata
+def read_weights(path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """State dict of a file, and what :func:`save_weights` wrote beside it. Raises as :func:`load_weights`."""
+    if not (path := Path(path)).is_file():
+        raise FileNotFoundError(f"{path} is no file; expected weights, such as a training's weights.safetensors")
+    from safetensors import safe_open
 
-
-def _made(metadata):
-    made = ", ".join(f"{key} {metadata[key]}" for key in ("num_classes", "options") if key in metadata)
-    return f" (the file says: {made})" if made else ""
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """State dict and metadata of a file."""
-    if not path.is_file():
-        kind = "a folder" if path.is_dir() else "no file"
-        raise (ValueError if path.is_dir() else FileNotFoundError)(
-            f"{path} is {kind}; expected a file of weights, such as weights.safetensors in the folder of a training"
-        )
-    metadata: dict[str, str] = {}
     try:
-        if path.suffix == ".safetensors":
-            from safetensors import safe_open
-
-            with safe_open(path, framework="pt", device="cpu") as file:
-                state, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
-        elif path.suffix in TORCH_SUFFIXES:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix != ".safetensors":
+            state, about = torch.load(path, map_location="cpu", weights_only=True), {}
         else:
-            raise ValueError(f"{path} ends in {path.suffix!r}, expected .safetensors, or {', '.join(TORCH_SUFFIXES)}")
-    except (OSError, ValueError):
+            with safe_open(path, framework="pt", device="cpu") as file:
+                state, about = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
+    except OSError:
         raise
     except Exception as error:  # a damaged file can raise nearly anything
         # Not chained: torch's own message recommends to read the file with its code.
-        raise ValueError(
-            f"{path} is not a whole file of tensors alone ({type(error).__name__}); it was not read, since reading more than "
-            "tensors could run code of whoever wrote it. Fetch it again, or save model.state_dict()"
-        ) from None
+        said = f"{path} is damaged or holds more than tensors ({type(error).__name__}), which could run code of others"
+        raise ValueError(f"{said}; fetch it again, or save model.state_dict()") from None
     if not isinstance(state, dict) or not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        held = f"of {[*map(str, state)][:3]}" if isinstance(state, dict) else ""
-        raise ValueError(
-            f"{path} holds a {type(state).__name__} {held}, expected names and tensors: save model.state_dict()"
-        )
-    return state, metadata
+        held = f" of {[*map(str, state)][:3]}" if isinstance(state, dict) else ""
+        raise ValueError(f"{path} holds a {type(state).__name__}{held}, expected a model.state_dict()")
+    return state, about

@@ -1,25 +1,19 @@
 """Xception (Chollet, CVPR 2017), the detector of Rössler et al., "FaceForensics++" (ICCV 2019); timm's layers."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
-from .base import Detection, check_input, pooled
-
-SMALLEST = 7  # side of the smallest crop that the two unpadded convolutions at the front leave anything of
+from .base import Backbone, Detection, pooled
 
 
-class StagedXception(nn.Module):
+class StagedXception(Backbone):
     """Xception that returns stages, embedding and logits.
 
-    Input (B, 3, H, W), normalised floats, at least 7 × 7. Stages: block 1 (128 channels at about 1/4 of the input's sides),
-    block 2 (256 at 1/8), block 11 (728 at 1/16) and the end of the exit flow (2048 at 1/32); 31, 16, 8 and 4 pixels wide at
-    128. The first three are sums of the residual blocks, of either sign: the ReLU belongs to the next block. Embedding: mean
-    of the last stage.
+    Stages: blocks 1, 2, 11, of either sign before the next block's ReLU, and the exit flow; channels 128, 256, 728, 2048; 31,
+    16, 8 and 4 pixels wide at 128. Embedding: mean of the last stage.
     """
 
-    public = "Xception of timm (legacy_xception) or of Cadene's pretrained-models"
-    fresh = ()
+    smallest = 7  # else the two unpadded convolutions at the front leave nothing
+    marker, renames = "block12.rep.1.conv1.weight", {"fc.": "head.", "last_linear.": "head.", "": "trunk."}
 
     def __init__(self, num_classes: int):
         super().__init__()
@@ -27,21 +21,16 @@ class StagedXception(nn.Module):
         self.head = nn.Linear(2048, num_classes)
 
     def forward(self, x: Tensor) -> Detection:
-        check_input("xception", x, smallest=SMALLEST)
-        x = stem(self.trunk, x)
-        stages = []
-        for first, last in ((1, 1), (2, 2), (3, 11)):
-            x = blocks(self.trunk, x, first, last)
-            stages.append(x)
-        stages.append(exit_flow(self.trunk, blocks(self.trunk, x, 12, 12)))
+        self.check(x)
+        stages = tuple(stage for (stage,) in xception_stages([self.trunk], [x]))
         embedding = pooled(stages[-1])
-        return Detection(tuple(stages), embedding, self.head(embedding))
+        return Detection(stages, embedding, self.head(embedding))
 
-    @staticmethod
-    def translate(state: dict) -> dict | None:
-        """State dict of timm or Cadene under our names; None if it is not one."""
-        trunk, head = split_public(state)
-        return trunk and {f"trunk.{key}": tensor for key, tensor in trunk.items()} | head
+    @classmethod
+    def translate(cls, state):
+        # The oldest of Cadene's files keep the 1 × 1 kernels as matrices.
+        matrices = {key: tensor for key, tensor in state.items() if "pointwise" in key and tensor.ndim == 2}
+        return super().translate(state | {key: tensor[..., None, None] for key, tensor in matrices.items()})
 
 
 def xception_trunk(channels: int) -> nn.Module:
@@ -51,37 +40,17 @@ def xception_trunk(channels: int) -> nn.Module:
     return timm.create_model("legacy_xception", num_classes=0, in_chans=channels)
 
 
-def stem(trunk: nn.Module, x: Tensor) -> Tensor:
-    """The two convolutions before block 1: (B, 3, H, W) → (B, 64, about H/2, W/2)."""
-    x = trunk.act1(trunk.bn1(trunk.conv1(x)))
-    return trunk.act2(trunk.bn2(trunk.conv2(x)))
+def xception_stages(trunks: list[nn.Module], maps: list[Tensor], mix=None) -> list[list[Tensor]]:
+    """Four stages of Xceptions side by side, each the maps of all trunks: after blocks 1, 2, 11 and the exit flow.
 
-
-def blocks(trunk: nn.Module, x: Tensor, first: int, last: int) -> Tensor:
-    """Residual blocks ``first`` to ``last``, both included, of 1 to 12. 1, 2, 3 and 12 halve the sides."""
-    for number in range(first, last + 1):
-        x = getattr(trunk, f"block{number}")(x)
-    return x
-
-
-def exit_flow(trunk: nn.Module, x: Tensor) -> Tensor:
-    """The two separable convolutions after block 12: (B, 1024, H, W) → (B, 2048, H, W)."""
-    x = trunk.act3(trunk.bn3(trunk.conv3(x)))
-    return trunk.act4(trunk.bn4(trunk.conv4(x)))
-
-
-def split_public(state: dict) -> tuple[dict | None, dict | None]:
-    """(trunk, head) of a public Xception state dict under timm's and our names; (None, None) if it is not one.
-
-    Cadene's files call the classifier ``last_linear``, and the oldest keep the 1 × 1 kernels as matrices.
+    maps: the input of each trunk, (B, channels, H, W). mix: module that changes all maps, by number of the block before it.
     """
-    if "block12.rep.1.conv1.weight" not in state:
-        return None, None
-    trunk, head = {}, {}
-    for key, tensor in state.items():
-        first, _, rest = key.partition(".")
-        if first in ("fc", "last_linear"):
-            head[f"head.{rest}"] = tensor
-        else:
-            trunk[key] = tensor[..., None, None] if "pointwise" in key and tensor.ndim == 2 else tensor
-    return trunk, head
+    stages = []
+    maps = [t.act2(t.bn2(t.conv2(t.act1(t.bn1(t.conv1(x)))))) for t, x in zip(trunks, maps, strict=True)]
+    for number in range(1, 13):
+        maps = [getattr(t, f"block{number}")(x) for t, x in zip(trunks, maps, strict=True)]
+        if mix and str(number) in mix:
+            maps = mix[str(number)](*maps)
+        if number in (1, 2, 11):
+            stages.append(maps)
+    return [*stages, [t.act4(t.bn4(t.conv4(t.act3(t.bn3(t.conv3(x)))))) for t, x in zip(trunks, maps, strict=True)]]
