@@ -9,16 +9,8 @@ from operator import attrgetter
 import torch
 from torch import Tensor, nn
 
+from addlib import losses
 from addlib.detectors import Detection
-from addlib.losses import (
-    PUBLISHED_STAGE_WEIGHTS_FR,
-    PUBLISHED_STAGE_WEIGHTS_MV,
-    ADDLoss,
-    AttentionTransferLoss,
-    HintLoss,
-    NonLocalLoss,
-    SoftTargetLoss,
-)
 
 # Name → what builds it, (student, teacher, **settings) -> Distiller, what the name fixes, and the defaults of the rest.
 DISTILLERS: dict[str, tuple[Callable, dict, dict]] = {"none": (lambda student, teacher: None, {}, {})}
@@ -33,12 +25,9 @@ class Distiller(nn.Module):
     def forward(
         self, student: Detection, teacher: Detection, labels: Tensor, generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
-        """Named terms, scalars, each already weighted.
+        """Named terms, scalars, each already weighted, of answers to one batch and its labels (B,).
 
-        Args:
-            student, teacher: answers to the same batch, the teacher's without gradient.
-            labels: (B,).
-            generator: a CPU generator, for whatever the loss draws.
+        Whatever the loss draws comes from ``generator``, on the CPU; the teacher's answer carries no gradient.
         """
         raise NotImplementedError
 
@@ -49,12 +38,8 @@ def register_distiller(name: str, loss: type | None = None, **fixed) -> Callable
     It decorates a :class:`Distiller`, or a function that returns one, whose first two arguments are the answers of student
     and teacher to one batch. Its other arguments are its settings, and their defaults stand there alone.
 
-    Args:
-        loss: to which the distiller hands further settings on.
-        fixed: settings that the name fixes.
-
-    Raises:
-        ValueError: the name is taken.
+    ``loss`` is a class to which it hands further settings on, ``fixed`` are settings that the name fixes. Raises ValueError
+    if the name is taken.
     """
 
     def add(build):
@@ -71,11 +56,7 @@ def register_distiller(name: str, loss: type | None = None, **fixed) -> Callable
 def create_distiller(name: str, student: Detection, teacher: Detection, **settings) -> Distiller | None:
     """A distiller by name, fitted to what both networks answer to one batch; None for "none".
 
-    Args:
-        settings: what differs from the distiller's defaults.
-
-    Raises:
-        ValueError: unknown name or setting, or maps that do not fit.
+    Raises ValueError for a name or setting that does not exist, and for maps that do not fit.
     """
     defaults = distiller_defaults(name)
     if unknown := sorted(settings.keys() - defaults.keys()):
@@ -107,32 +88,34 @@ class Baseline(Distiller):
 @register_distiller("fitnet")
 def hint(student: Detection, teacher: Detection, weight: float = 1.0, variant: str = "published") -> Distiller:
     """:class:`addlib.losses.HintLoss` on the embedding, in the form with which the paper's table was made."""
-    return Baseline("hint", weight, HintLoss(*(a.embedding.shape[1] for a in (student, teacher)), variant), "embedding")
+    return Baseline(
+        "hint", weight, losses.HintLoss(*(a.embedding.shape[1] for a in (student, teacher)), variant), "embedding"
+    )
 
 
 @register_distiller("at")
 def attention_transfer(student: Detection, teacher: Detection, weight: float = 1000.0) -> Distiller:
     """Summed over the stages; 1000 is the weight of Zagoruyko and Komodakis (ICLR 2017) for the mean of squares."""
     _check_stages(student, teacher)
-    return Baseline("attention", weight, AttentionTransferLoss(), "stages", each=True)
+    return Baseline("attention", weight, losses.AttentionTransferLoss(), "stages", each=True)
 
 
 @register_distiller("nl")
 def non_local(student: Detection, teacher: Detection, weight: float = 1.0) -> Distiller:
     """Self-attention features of every stage, see :class:`addlib.losses.NonLocalLoss`."""
     _check_stages(student, teacher)
-    return Baseline("non_local", weight, NonLocalLoss([stage.shape[1] for stage in student.stages]), "stages")
+    return Baseline("non_local", weight, losses.NonLocalLoss([stage.shape[1] for stage in student.stages]), "stages")
 
 
-@register_distiller("kd", SoftTargetLoss)
+@register_distiller("kd", losses.SoftTargetLoss)
 def soft_target(student: Detection, teacher: Detection, weight: float = 1.0, **settings) -> Distiller:
     """Cross-entropy to the teacher's softened answer: Hinton, Vinyals and Dean (2015), eq. 1–2."""
-    return Baseline("soft_target", weight, SoftTargetLoss(**settings), "logits")
+    return Baseline("soft_target", weight, losses.SoftTargetLoss(**settings), "logits")
 
 
-@register_distiller("add", ADDLoss)
-@register_distiller("mv", ADDLoss, alpha=0.0)
-@register_distiller("fr", ADDLoss, beta=0.0)
+@register_distiller("add", losses.ADDLoss)
+@register_distiller("mv", losses.ADDLoss, alpha=0.0)
+@register_distiller("fr", losses.ADDLoss, beta=0.0)
 class AttentionDistiller(Distiller):
     """Frequency and multi-view attention, eq. 10 of Le and Woo (AAAI 2022), see :class:`addlib.losses.ADDLoss`.
 
@@ -145,15 +128,15 @@ class AttentionDistiller(Distiller):
     ):
         super().__init__()
         _check_stages(student, teacher)
-        shallow = len(student.stages) - len(PUBLISHED_STAGE_WEIGHTS_FR)
+        published = losses.PUBLISHED_STAGE_WEIGHTS_FR, losses.PUBLISHED_STAGE_WEIGHTS_MV
+        count, shallow = len(student.stages), len(student.stages) - len(published[0])
         if shallow < 0 and None in (stage_weights_fr, stage_weights_mv):
             raise ValueError(
-                f"the backbone has {len(student.stages)} stages, the published stage weights are for "
-                f"{len(PUBLISHED_STAGE_WEIGHTS_FR)}; give stage_weights_fr and stage_weights_mv"
+                f"the published stage weights are not for {count} stages; give stage_weights_fr and stage_weights_mv"
             )
-        weights = (stage_weights_fr, PUBLISHED_STAGE_WEIGHTS_FR), (stage_weights_mv, PUBLISHED_STAGE_WEIGHTS_MV)
-        weights = [(0.0,) * shallow + published if given is None else given for given, published in weights]
-        self.loss = ADDLoss(*weights, **settings)
+        given = zip((stage_weights_fr, stage_weights_mv), published, strict=True)
+        weights = [(0.0,) * shallow + usual if own is None else own for own, usual in given]
+        self.loss = losses.ADDLoss(*weights, **settings)
         self.alpha = self.loss.alpha
 
     def start_epoch(self, epoch, recipe):

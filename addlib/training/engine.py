@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
-import copy
 import logging
 import os
 import shutil
@@ -11,7 +11,7 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 from addlib.faceforensics.pairs import FacePairs
 from addlib.parallel import allotted_processes
 
-from .prediction import autocast, choose_precision
+from .prediction import choose_precision
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,9 @@ class Hardware:
         if devices in ("auto", -1, "-1"):
             devices = torch.cuda.device_count() if kind == "cuda" else 1
         hardware = cls(kind, devices if isinstance(devices, list) else int(devices), nodes, precision)
-        if hardware.processes > 1 and kind == "cuda" and from_notebook():
-            if torch.cuda.is_initialized():
-                raise ValueError(
-                    "several GPUs need a kernel that has used none; restart it and train first, or run a script"
-                )
-            # Asking the GPU would use it.
-            precision = "bf16-mixed" if precision == "auto" else precision
-        return cls(kind, hardware.devices, nodes, choose_precision(precision, kind))
+        if precision == "auto" and kind == "cuda" and hardware.processes > 1 and from_notebook():
+            precision = "bf16-mixed"  # asking the GPU would use it, and then Lightning could not fork
+        return replace(hardware, precision=choose_precision(precision, kind))
 
     @property
     def processes(self) -> int:
@@ -71,10 +66,8 @@ def from_notebook() -> bool:
     return hasattr(sys, "ps1") or not hasattr(sys.modules["__main__"], "__file__")
 
 
-def free_memory(device: str) -> int:
-    """Bytes that may still be taken, on a GPU or on the host within what this job was allotted."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+def free_memory() -> int:
+    """Bytes that this job may still take on the host, within what it was allotted."""
     limits = [sys.maxsize]
     with contextlib.suppress(OSError, IndexError):
         limits.append(1024 * int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0]))
@@ -87,32 +80,15 @@ def free_memory(device: str) -> int:
 
 
 def hold(pairs: FacePairs, device: str) -> None:
-    """Hold crops in the memory of the device if they fit, else of the host, else leave them on disk."""
-    for place in dict.fromkeys((device, "cpu")):
-        if pairs.nbytes < 0.8 * free_memory(place):
-            # torch raises RuntimeError where Python would raise MemoryError.
-            with contextlib.suppress(MemoryError, RuntimeError):
-                pairs.hold(place)
-                return
-
-
-def step_fits(task, pairs: FacePairs, precision: str) -> bool:
-    """Whether a whole training step fits on the device beside the crops that are held there: tried, on a copy."""
-    trial, optimizer = copy.deepcopy(task).to(pairs.device), None
-    try:
-        trial.setup("fit")
-        batch = next(pairs.batches(task.recipe.batch_size, raw=task.distiller is not None))
-        with autocast(pairs.device, precision):
-            loss = trial.training_step(batch, 0)
-        loss.backward()
-        optimizer = torch.optim.Adam(trial.parameters())
-        optimizer.step()
-        return True
-    except torch.OutOfMemoryError:
-        return False
-    finally:
-        del trial, optimizer
-        torch.cuda.empty_cache()
+    """Hold crops on the device if they fit, else in the memory of the host, else leave them on disk."""
+    # torch raises RuntimeError where Python would raise MemoryError.
+    with contextlib.suppress(MemoryError, RuntimeError):
+        if device != "cpu":
+            pairs.hold(device)
+            return
+    with contextlib.suppress(MemoryError, RuntimeError):
+        if pairs.nbytes < 0.8 * free_memory():
+            pairs.hold("cpu")
 
 
 def run_trainer(
@@ -147,9 +123,7 @@ def run_trainer(
     if recipe.patience:
         callbacks.append(EarlyStopping("val_accuracy", mode="max", patience=recipe.patience))
     if progress is None:
-        # Others import parts of Jupyter too; only in a notebook is there a shell.
-        shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-        progress = sys.stderr.isatty() or (shell is not None and not os.environ.get("TQDM_DISABLE"))
+        progress = sys.stderr.isatty() or (hasattr(builtins, "__IPYTHON__") and not os.environ.get("TQDM_DISABLE"))
     with undisturbed(hardware):
         trainer = lightning.Trainer(
             **trainer_options(hardware, recipe.classifier_epochs > 0),
@@ -206,20 +180,21 @@ def trainer_options(hardware: Hardware, freezes: bool = False) -> dict:
 
 @contextlib.contextmanager
 def undisturbed(hardware: Hardware) -> Iterator[None]:
-    """The surroundings of a Trainer.
+    """Puts back what a Trainer changes for the whole process: torch's choice of algorithms, and random numbers.
 
-    Its notices of the hardware and its advice, which would end up on a page, are silenced; warnings of others pass. What it
-    changes for the whole process is put back: torch's choice of algorithms and random numbers. For one process, what a
+    Its notices and advice, which would end up on a page, are silenced; warnings of others pass. For one process, what a
     launcher left in the environment (RANK, SLURM_…) does not count.
     """
     from lightning.pytorch.utilities import rank_zero_only
 
+    alone = hardware.processes == 1
     enabled, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     # Otherwise every new tensor is filled before it is written: memory traffic for code that reads what nobody wrote.
     changes = [(torch.utils.deterministic, "fill_uninitialized_memory", False)]
-    if hardware.processes == 1:
-        changes.append((rank_zero_only, "rank", 0))
-    with warnings.catch_warnings(), torch.random.fork_rng(), contextlib.ExitStack() as stack:
+    changes += [(rank_zero_only, "rank", 0)] if alone else []
+    # Several GPUs: whoever asks one for its random numbers uses it, and then Lightning cannot fork.
+    devices = [0] if alone and hardware.kind == "cuda" else []
+    with warnings.catch_warnings(), torch.random.fork_rng(devices), contextlib.ExitStack() as stack:
         warnings.filterwarnings("ignore", module="lightning")
         for logger in (logging.getLogger("lightning.pytorch"), logging.getLogger("lightning.fabric")):
             stack.callback(logger.setLevel, logger.level)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import tempfile
 import time
 from importlib.metadata import version
@@ -13,14 +14,14 @@ import torch
 from torch import nn
 
 from addlib import metrics, provenance
-from addlib.detectors import create_detector, detector_options
+from addlib.detectors import DETECTORS, create_detector, detector_options
 from addlib.faceforensics.manifest import data_hash
 from addlib.faceforensics.pairs import FacePairs
 from addlib.files import locked
 from addlib.results import Run
 
 from . import engine, store
-from .distillers import Distiller, create_distiller, distiller_defaults
+from .distillers import DISTILLERS, create_distiller, distiller_defaults
 from .prediction import evaluate, predict
 from .recipe import Recipe
 from .store import Trained
@@ -98,9 +99,8 @@ def fit_student(
         torch.manual_seed(seed)
         weights = None if start in ("noise", "teacher") else start
         # F3-Net is built for one size.
-        student = create_detector(
-            detector, weights=weights, **({"size": size} if "size" in detector_options(detector) else {})
-        )
+        options = {"size": size} if "size" in detector_options(detector) else {}
+        student = create_detector(detector, weights=weights, **options)
         loss, settings = _distiller(distiller, student, guide, size, settings or {})
     if start == "teacher":
         student.load_state_dict(guide.state_dict())
@@ -108,11 +108,10 @@ def fit_student(
     data, versions = data_hash(crops), {name: version(name) for name in PACKAGES}
     key = run.key(data)
     threads = torch.get_num_threads() if hardware.kind == "cpu" else None
-    code = [provenance.code_hash("addlib.training"), *store.foreign_code(student, loss)]
+    foreign = store.foreign_code(student, loss, DETECTORS[detector], DISTILLERS[distiller][0])
     networks = [network and store.weights_hash(network) for network in (student, guide)]
-    made_with = provenance.digest(
-        [code, versions, hardware.kind, hardware.processes, hardware.precision, threads, compile, networks]
-    )
+    made_with = [provenance.code_hash("addlib.training"), foreign, versions, networks, compile, threads]
+    made_with = provenance.digest([*made_with, hardware.kind, hardware.processes, hardware.precision])
     with contextlib.ExitStack() as stack:
         if folder is None:
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="addlib-")))
@@ -131,12 +130,16 @@ def fit_student(
 
         frozen = loss and frozen_copy(guide, hardware.precision)
         task = TrainingTask(student, recipe, teacher=frozen, distiller=loss, seed=seed)
+        alone, found = hardware.processes == 1, None
         for pairs in (train, val, test):
-            engine.hold(pairs, "cuda" if hardware.kind == "cuda" and hardware.processes == 1 else "cpu")
-        if "cuda" in str(train.device) and not engine.step_fits(task, train, hardware.precision):
+            engine.hold(pairs, hardware.kind if alone else "cpu")
+        with contextlib.suppress(*[torch.OutOfMemoryError] * alone):
+            found = engine.run_trainer(copy.deepcopy(task), train, val, work, hardware, compile, progress)
+        if found is None:  # network and activations do not fit beside the crops
             for pairs in (train, val, test):
-                pairs.hold("cpu")
-        best, step, steps = engine.run_trainer(task, train, val, work, hardware, compile, progress)
+                engine.hold(pairs, "cpu")
+            found = engine.run_trainer(task, train, val, work, hardware, compile, progress)
+        best, step, steps = found
         seconds = time.perf_counter() - began
         student.load_state_dict(best)
         student.to(hardware.kind).eval()
@@ -152,7 +155,7 @@ def fit_student(
         origin = provenance.record(Path(__file__).resolve().parents[2], hardware.kind)
         row |= {name: origin[name] for name in ("device", "commit", "date")} | {"data": data, "versions": versions}
         row = {name: round(value, 6) if isinstance(value, float) else value for name, value in row.items()}
-        table = pd.concat([_table(*item) for item in answers.items()], ignore_index=True)
+        table = pd.concat([answer.table.assign(split=split) for split, answer in answers.items()], ignore_index=True)
         trained = Trained(student, row, store.read_history(work), table, None if folder is None else work)
         if folder is not None and hardware.is_first():
             store.save(trained, {name: row[name] for name in ABOUT} | {"shift": recipe.shift})
@@ -170,33 +173,13 @@ def _size(train: FacePairs, recipe: Recipe) -> int:
     return train.size - recipe.shift
 
 
-def _distiller(
-    name: str, student: nn.Module, teacher: nn.Module | None, size: int, settings: dict
-) -> tuple[Distiller | None, dict]:
+def _distiller(name: str, student: nn.Module, teacher: nn.Module | None, size: int, settings: dict):
     """The distiller, fitted to what both networks give back for crops of this size; and its settings that are no defaults."""
-    defaults = distiller_defaults(name)
+    defaults, answers = distiller_defaults(name), (None, None)
     own = {key: value for key, value in getattr(student, "loss_defaults", {}).items() if key in defaults}
-    answers, crops = [], torch.zeros(2, 3, size, size)
-    for network in (student, teacher) if name != "none" else ():
-        modes = [(module, module.training) for module in network.modules()]
+    if name != "none":
         with torch.no_grad():
-            answers.append(network.eval()(crops.to(next(network.parameters()).device)))
-        for module, mode in modes:
-            module.training = mode
-    loss = create_distiller(name, *(answers or (None, None)), **own | settings)
-    known = defaults | own
+            crops = torch.zeros(2, 3, size, size)
+            answers = [copy.deepcopy(network).cpu().eval()(crops) for network in (student, teacher)]
+    loss, known = create_distiller(name, *answers, **own | settings), defaults | own
     return loss, {key: value for key, value in settings.items() if known[key] != value}
-
-
-def _table(split: str, predictions) -> pd.DataFrame:
-    """Predictions as rows, without the embeddings."""
-    return pd.DataFrame(
-        {
-            "split": split,
-            "video": predictions.videos,
-            "frame": predictions.frames,
-            "label": predictions.labels.numpy(),
-            "probability": predictions.probabilities.numpy().round(6),
-            "log_odds": predictions.log_odds.numpy().round(6),
-        }
-    )

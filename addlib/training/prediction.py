@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import NamedTuple
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -18,26 +19,25 @@ HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # what autocas
 
 
 class Predictions(NamedTuple):
-    """Answers on a split, in its order.
+    """Answers on a split, in its order: N numbers, (N, D) embeddings, N names and frames of videos."""
 
-    Attributes:
-        log_odds: log of the odds of fake, (N,) float64.
-        embeddings: (N, D) float32.
-        labels: (N,).
-        videos: N names such as "Deepfakes/071_054".
-        frames: N numbers of the crop in its video.
-    """
-
-    log_odds: Tensor
-    embeddings: Tensor
+    log_odds: Tensor  #: log of the odds of fake, float64
+    embeddings: Tensor  #: float32
     labels: Tensor
-    videos: list[str]
-    frames: list[int]
+    videos: list[str]  #: such as "Deepfakes/071_054"
+    frames: list[int]  #: numbers of the crop in its video
 
     @property
     def probabilities(self) -> Tensor:
         """Of fake, (N,) float64."""
         return self.log_odds.sigmoid()
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """All but the embeddings, as columns."""
+        where = {"video": self.videos, "frame": self.frames, "label": self.labels.numpy()}
+        odds = {"probability": self.probabilities.numpy().round(6), "log_odds": self.log_odds.numpy().round(6)}
+        return pd.DataFrame({"split": ""} | where | odds)
 
 
 def centre(crops: Tensor, margin: int) -> Tensor:

@@ -16,43 +16,29 @@ RANGES = {
 class Recipe:
     """Everything that the result of a training depends on besides data, networks, losses and seed.
 
-    Args:
-        epochs: passes over the training pairs at most.
-        batch_size: pairs in a step, over all devices together.
-        learning_rate: peak of the one-cycle schedule.
-        warm_up: share of the steps in which it rises (pct_start of OneCycleLR).
-        cycle_momentum: the schedule also moves the first beta, 0.95 to 0.85 and back, against the learning rate, as PyTorch
-            has it unless told otherwise.
-        optimizer: "adam" or "adamw"; betas, eps and weight_decay are its own.
-        validations: how often an epoch is interrupted to validate. The weights of the best validation accuracy are kept.
-        patience: validations without gain in accuracy after which training stops; None never stops early.
-        classifier_epochs: first epochs in which only the last linear layer learns (batch normalisation keeps its running
-            statistics up to date).
-        frequency_from: first epoch, counted from 0, in which the frequency attention loss counts.
-        flip: probability that a pair is mirrored.
-        shift: pixels by which a training pair's window moves at random; images are then that much smaller than the crops,
-            in validation cut from the centre.
-
-    Raises:
-        ValueError: a setting is out of range; the message names it.
+    Raises ValueError for a setting that is out of range; the message names it.
     """
 
     name: str
-    epochs: int = 32
-    batch_size: int = 144
-    learning_rate: float = 2e-4
-    warm_up: float = 0.3
-    cycle_momentum: bool = True
-    optimizer: str = "adam"
+    epochs: int = 32  #: passes over the training pairs at most
+    batch_size: int = 144  #: pairs in a step, over all devices together
+    learning_rate: float = 2e-4  #: peak of the one-cycle schedule
+    warm_up: float = 0.3  #: share of the steps in which it rises (pct_start of OneCycleLR)
+    cycle_momentum: bool = (
+        True  #: the schedule moves the first beta too, 0.95 to 0.85 and back, as PyTorch does by itself
+    )
+    optimizer: str = "adam"  #: or "adamw"; betas, eps and weight_decay are its own
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
-    validations: int = 10
-    patience: int | None = 10
-    classifier_epochs: int = 0
-    frequency_from: int = 0
-    flip: float = 0.5
-    shift: int = 0
+    validations: int = 10  #: in each epoch; the weights of the best validation accuracy are kept
+    patience: int | None = (
+        10  #: validations without gain in accuracy after which training stops; None never stops early
+    )
+    classifier_epochs: int = 0  #: first epochs in which only the last layer learns (and running statistics are kept)
+    frequency_from: int = 0  #: first epoch, counted from 0, in which the frequency attention loss counts
+    flip: float = 0.5  #: probability that a pair is mirrored
+    shift: int = 0  #: pixels by which windows move at random, and are smaller than crops; validation takes the centre
 
     def __post_init__(self):
         object.__setattr__(self, "betas", tuple(self.betas))  # YAML and JSON give a list

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from torch import nn
 from addlib.detectors import load_weights, save_weights
 from addlib.files import atomic_write
 
-STARTED = "made_with"  # file of a training that has begun: by what code, on what hardware
+KNOWN = ("addlib", "torch", "torchvision", "timm")  # packages whose code or version counts anyway
 
 
 @dataclass(frozen=True)
@@ -56,23 +58,21 @@ def weights_hash(module: nn.Module) -> str:
     return found.hexdigest()[:12]
 
 
-def foreign_code(*modules: nn.Module | None) -> list[str]:
-    """The source of classes that are not of this package or torch, such as a registered detector of one's own, sorted."""
-    kinds = {type(part) for module in modules if module is not None for part in module.modules()}
-    known, found = ("addlib", "torch", "torchvision", "timm"), []
-    for kind in kinds:
-        if kind.__module__.partition(".")[0] not in known:
-            try:
-                found.append(inspect.getsource(kind))
-            except (OSError, TypeError):  # typed into a session
-                found.append(kind.__qualname__)
-    return sorted(found)
+def foreign_code(*parts: nn.Module | Callable | None) -> list[str]:
+    """The source of classes and functions that are not of this package or torch, such as a detector of one's own, sorted."""
+    kinds = {type(each) for part in parts if isinstance(part, nn.Module) for each in part.modules()}
+    kinds |= {part for part in parts if inspect.isroutine(part)}
+    found = {kind: kind.__qualname__ for kind in kinds if kind.__module__.partition(".")[0] not in KNOWN}
+    for kind in found:
+        with contextlib.suppress(OSError, TypeError):  # typed into a session
+            found[kind] = inspect.getsource(kind)
+    return sorted(found.values())
 
 
 def begin(folder: Path, made_with: str, anew: bool = False) -> None:
     """Make a folder ready to train in: what another code or hardware left half-done there does not count."""
-    started = folder / STARTED
-    if anew or not started.is_file() or started.read_text(encoding="utf-8") != made_with:
+    started = folder / "made_with"
+    if anew or not started.is_file() or started.read_text() != made_with:
         for name in ("csv", "tensorboard", "checkpoints"):
             shutil.rmtree(folder / name, ignore_errors=True)
     atomic_write(started, lambda file: file.write(made_with.encode()))

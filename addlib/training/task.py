@@ -114,23 +114,16 @@ class TrainingTask(lightning.LightningModule):
         return normalised(crops[..., top : top + side, left : left + side], *normalisation(self.detector.name))
 
     def _check(self) -> None:
-        kept, self._terms = self._terms, []
-        named = [(step, name, term) for step, terms in kept for name, term in terms.items()]
-        finite = torch.stack([term for *_, term in named]).isfinite().tolist() if named else []
-        bad = [(step, name) for (step, name, _), good in zip(named, finite, strict=True) if not good]
+        seen, self._terms = [(step, name, term) for step, terms in self._terms for name, term in terms.items()], []
+        finite = torch.stack([term for *_, term in seen]).isfinite().tolist() if seen else []
+        bad = [(step, name) for (step, name, _), good in zip(seen, finite, strict=True) if not good]
         if bad:
             # Once the weights are spoilt every term is: the earliest are to blame.
             names = ", ".join(name for step, name in bad if step == bad[0][0])
-            raise FloatingPointError(
-                f"the loss was not finite at step {bad[0][0]}, in {names}; lower the learning rate or the weight of this "
-                "term, or train with precision='32-true'"
-            )
+            remedy = "lower the learning rate or the weight of this term, or train with precision='32-true'"
+            raise FloatingPointError(f"the loss was not finite at step {bad[0][0]}, in {names}; {remedy}")
 
-    def on_validation_epoch_start(self) -> None:
-        self._check()
-
-    def on_train_end(self) -> None:
-        self._check()
+    on_validation_epoch_start = on_train_end = _check
 
 
 def frozen_copy(teacher: nn.Module, precision: str) -> nn.Module:
@@ -146,32 +139,29 @@ def frozen_copy(teacher: nn.Module, precision: str) -> nn.Module:
 
 
 class EpochLoader:
-    """Batches of pairs for Lightning; iterating again gives the same epoch until ``epoch`` is set.
+    """``FacePairs.batches`` for Lightning; iterating again gives the same epoch until ``epoch`` is set.
 
-    Args:
-        training: shuffled and complete batches only, else all pairs in order.
-        options: of ``FacePairs.batches``.
-
-    Raises:
-        ValueError: fewer pairs than one batch on every device.
+    ``training`` shuffles, and gives complete batches only. Raises ValueError if there is not one for every device.
     """
 
     def __init__(
         self, pairs: FacePairs, batch_size: int, *, training: bool = True, rank: int = 0, world: int = 1, **options
     ):
-        self.pairs, self.batch_size, self.epoch = pairs, batch_size, 0
-        self.options = options | {"shuffle": training, "drop_last": training, "rank": rank, "world": world}
-        whole, share = len(pairs) // (batch_size * world), len(range(rank, len(pairs), world))
-        self.steps = whole if training else -(-share // batch_size)
-        if training and not whole:
-            raise ValueError(
-                f"{len(pairs)} training pairs make no batch of {batch_size} on each of {world} devices; "
-                "choose a smaller batch_size, or prepare more crops"
-            )
+        self.pairs, self.epoch, self.options = (
+            pairs,
+            0,
+            options | {"batch_size": batch_size, "rank": rank, "world": world},
+        )
+        self.options |= {"shuffle": training, "drop_last": training}
+        share = len(range(rank, len(pairs), world))
+        self.steps = len(pairs) // (batch_size * world) if training else -(-share // batch_size)
+        if not self.steps:
+            problem = f"{len(pairs)} training pairs make no batch of {batch_size} on each of {world} devices"
+            raise ValueError(f"{problem}; choose a smaller batch_size, or prepare more crops")
 
     def __len__(self) -> int:
         return self.steps
 
     def __iter__(self) -> Iterator:
         # A generator, so that ``epoch`` is read at the first batch: Lightning asks for the iterator before it tells the epoch.
-        yield from self.pairs.batches(self.batch_size, epoch=self.epoch, **self.options)
+        yield from self.pairs.batches(epoch=self.epoch, **self.options)
