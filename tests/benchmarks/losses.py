@@ -3,11 +3,9 @@
     python tests/benchmarks/losses.py                          CPU, batch 144, the three weighted stages of ResNet-50
     python tests/benchmarks/losses.py --device cuda --json losses-cuda.json
 
-The plain form does what the published code does, in the most direct way that torch offers: complex transforms of both
-maps; a loop over views, in each of which the projected grid is sorted, and the mass of both maps accumulated and cut at
-the bin edges once for each of three pairings. Plain and fast runs alternate; the table gives medians. On one CPU thread
-time is processor time. Peak memory is what torch's allocator holds at most beyond the maps, the gradient included. "floor"
-is the time of five maps (both read twice, one gradient written) at the bandwidth of a copy measured in the same run.
+The plain form does what the published code does, in the most direct way that torch offers. Plain and fast runs alternate;
+the table gives medians, on one CPU thread of processor time. Memory is what torch holds at most beyond the maps, gradient
+included. "floor" is the time of five maps (both read twice, one gradient written) at the bandwidth of a copy in this run.
 """
 
 import argparse
@@ -96,7 +94,7 @@ class Setting:
         loss.backward()
 
     def bytes_of_maps(self, stages: tuple[int, ...]) -> int:
-        return sum(tensor.numel() * tensor.element_size() for stage in stages for tensor in self.maps[stage])
+        return sum(tensor.nbytes for stage in stages for tensor in self.maps[stage])
 
 
 def timed(action: Callable[[], object], device: str) -> float:
@@ -111,11 +109,10 @@ def timed(action: Callable[[], object], device: str) -> float:
 
 
 def copy_bandwidth(device: str) -> float:
-    """Bytes read and written in a second by a copy of a large tensor, the best of several."""
+    """GB read and written in a second by a copy of a large tensor, the best of several."""
     source = torch.ones(2**26 if device == "cuda" else 2**24, device=device)
     target = torch.empty_like(source)
-    best = min(timed(lambda: target.copy_(source), device) for _ in range(12))
-    return 2 * source.numel() * source.element_size() / (best / 1e3)
+    return 2 * source.nbytes / min(timed(lambda: target.copy_(source), device) for _ in range(12)) / 1e6
 
 
 def peak_memory(action: Callable[[], object], device: str) -> int:
@@ -147,7 +144,7 @@ def measure(device: str, batch: int, repeats: int) -> dict:
             for kind in ("plain", "fast", "fast", "fast"):
                 times[kind].append(timed(steps[kind], device))
         row |= {f"{kind}_ms": statistics.median(values) for kind, values in times.items()}
-        floor = 2.5 * setting.bytes_of_maps(stages) / bandwidth * 1e3
+        floor = 2.5 * setting.bytes_of_maps(stages) / bandwidth / 1e6
         row |= {"ratio": row["plain_ms"] / row["fast_ms"], "floor_ms": floor, "over_floor": row["fast_ms"] / floor}
         for kind, step in steps.items():
             for student, _ in setting.maps:
@@ -156,15 +153,15 @@ def measure(device: str, batch: int, repeats: int) -> dict:
         rows.append(row)
     where = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
     run = {"device": where, "torch": torch.__version__, "threads": torch.get_num_threads(), "load": os.getloadavg()[0]}
-    return run | {"batch": batch, "repeats": repeats, "copy_bandwidth_gb_s": bandwidth / 1e9, "rows": rows}
+    return run | {"batch": batch, "repeats": repeats, "copy_bandwidth_gb_s": bandwidth, "rows": rows}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    parser.add_argument("--device", choices=TARGETS, default="cpu")
     parser.add_argument("--batch", type=int, default=144, help="images; default: %(default)s, the paper's")
     parser.add_argument("--repeats", type=int, default=3, help="plain runs of every case; default: %(default)s")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="default: torch's, %(default)s")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

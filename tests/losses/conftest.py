@@ -4,7 +4,6 @@ import importlib.util
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -44,13 +43,6 @@ def device(request):
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no GPU")
     return request.param
-
-
-@pytest.fixture(scope="session")
-def golden():
-    """Inputs, directions, pairs, values and gradients of the published functions; cases "a" and "b"."""
-    with np.load(Path(__file__).parent / "golden" / "published_losses.npz") as file:
-        return dict(file)
 
 
 @pytest.fixture

@@ -10,24 +10,17 @@ def seeded(seed=0):
 
 @pytest.mark.parametrize("labels", [[0, 1, 0, 1, 1, 2], [1, 1, 1, 1, 1, 1], [0, 1, 2, 3, 4, 5]], ids=str)
 @pytest.mark.parametrize("margin", [0.0, 0.012, 0.3])
-@pytest.mark.parametrize(
-    ("variant", "pairs_shape"),
-    [("paper", ()), ("paper", (5,)), ("published", (5, 2))],
-    ids=["paper", "views", "published"],
-)
+@pytest.mark.parametrize(("variant", "pairs_shape"), [("paper", ()), ("paper", (5,)), ("published", (5, 2))])
 def test_value_matches_the_loops(variant, pairs_shape, margin, labels, maps, oracle, device):
     """Also where no image is a partner."""
     student, teacher = maps((6, 8, 3, 4), device=device)
     directions, pairs = random_directions(5), draw_pairs(torch.tensor(labels), shape=pairs_shape)
     for coordinates, bins in (("index", None), ("unit", 6)):
         attend = oracle.attention if variant == "paper" else oracle.published_attention
-        vectors = [
-            attend(x.detach().cpu().numpy(), directions.numpy(), bins or 4, coordinates) for x in (student, teacher)
-        ]
-        loss = multi_view_attention_loss(
-            student, teacher, None, directions=directions, pairs=pairs, bins=bins, margin=margin, coordinates=coordinates,
-            variant=variant,
-        )  # fmt: skip
+        arrays = [x.detach().cpu().numpy() for x in (student, teacher)]
+        vectors = [attend(array, directions.numpy(), bins or 4, coordinates) for array in arrays]
+        options = {"bins": bins, "margin": margin, "coordinates": coordinates, "variant": variant}
+        loss = multi_view_attention_loss(student, teacher, None, directions=directions, pairs=pairs, **options)
         compute = oracle.multi_view_loss if variant == "paper" else oracle.published_multi_view_loss
         expected = compute(*vectors, *(index.numpy() for index in pairs), 100.0, 50.0, margin)
         assert loss.item() == pytest.approx(expected, rel=1e-11)
