@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from addlib import sweep as module
+from addlib.faceforensics import data_hash
 from addlib.files import locked
 from addlib.results import Run, read_predictions, read_results, record_measurements
-from addlib.sweep import read_grid, sweep
+from addlib.sweep import code_behind, read_grid, sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 GRIDS = ROOT / "book" / "experiments" / "grids"
@@ -24,10 +25,9 @@ CHANGES = {"epochs": 1, "batch_size": 4, "validations": 1}
 @pytest.fixture
 def project(tmp_path, prepared):
     """A copy of what a sweep needs: where the book is, the notebooks, and crops."""
-    (tmp_path / "book").mkdir()
-    shutil.copy(ROOT / "_config.yml", tmp_path)
-    shutil.copy(ROOT / "book" / "_toc.yml", tmp_path / "book")
     shutil.copytree(ROOT / "book" / "experiments", tmp_path / "book" / "experiments")
+    shutil.copy(ROOT / "book" / "_toc.yml", tmp_path / "book")
+    shutil.copy(ROOT / "_config.yml", tmp_path)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "crops").symlink_to(prepared)
     return tmp_path
@@ -36,38 +36,24 @@ def project(tmp_path, prepared):
 def grid(folder, *runs, **more):
     common = {"manipulation": "FaceSwap", "detector": "resnet18_narrow", "recipe": "mini", "changes": CHANGES}
     content = {"profile": "smoke", "crops": "../data/crops", "common": common, "runs": list(runs)} | more
-    path = folder / "grid.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return path
+    (folder / "grid.yaml").write_text(yaml.safe_dump(content))
+    return folder / "grid.yaml"
 
 
 def test_a_grid_is_the_product_of_its_lists(tmp_path):
-    about, runs = read_grid(
-        grid(
-            tmp_path,
-            {
-                "quality": "c40",
-                "distiller": "add",
-                "start": ["noise", "teacher"],
-                "settings": [{}, {"alpha": [0.1, 10], "views": 3}],
-            },
-            {"quality": ["raw", "c40"], "distiller": "none", "seed": [0, 1]},
-            {"quality": "c40", "distiller": "none", "seed": 1},
-        )
-    )
+    several = {"quality": "c40", "distiller": "add", "start": ["noise", "teacher"]}
+    several["settings"] = [{}, {"alpha": [0.1, 10], "views": 3}]
+    plain = {"quality": ["raw", "c40"], "distiller": "none", "seed": [0, 1]}
+    about, runs = read_grid(grid(tmp_path, several, plain, {"quality": "c40", "distiller": "none", "seed": 1}))
     assert about == {"profile": "smoke", "crops": "../data/crops", "notebook": "train"}
     assert len(runs) == 2 * 3 + 4 and runs[0].quality == "raw" and [run.seed for run in runs] == [0] * 8 + [1] * 2
-    assert {str(run.settings) for run in runs if run.distiller == "add"} == {
-        "{}", '{"alpha": 0.1, "views": 3}', '{"alpha": 10, "views": 3}',
-    }  # fmt: skip
-    for wrong, words in (
-        ({"alpha": 1}, "entry 1 of runs: .*unexpected keyword argument 'alpha'"),
-        ({"settings": {"alpha": 1}}, "entry 1 of runs: settings are .* without a distiller"),
-    ):
-        with pytest.raises(ValueError, match=words):
-            read_grid(grid(tmp_path, {"quality": "c40"} | wrong))
-    (tmp_path / "grid.yaml").write_text("- a")
-    with pytest.raises(ValueError, match=r"grid.yaml holds list; a grid has \['common', 'crops', 'profile', 'runs'\]"):
+    found = {str(run.settings) for run in runs if run.distiller == "add"}
+    assert found == {"{}", '{"alpha": 0.1, "views": 3}', '{"alpha": 10, "views": 3}'}
+    for wrong, words in ((3, "unexpected keyword argument 'alpha'"), ({}, "without a distiller")):
+        with pytest.raises(ValueError, match=f"entry 1 of runs: .*{words}"):
+            read_grid(grid(tmp_path, {"quality": "c40"} | ({"alpha": wrong} if wrong else {"settings": {"alpha": 1}})))
+    (tmp_path / "grid.yaml").write_text("profile: a")
+    with pytest.raises(ValueError, match=r"grid.yaml has \['notebook', 'profile'\]; a grid has profile, crops,"):
         read_grid(tmp_path / "grid.yaml")
 
 
@@ -77,20 +63,32 @@ def test_the_grids_of_this_project():
         "ablation": 51, "figure5": 27, "figure6": 45, "outside": 75, "smoke": 6, "table1-c23": 90, "table1-c40": 90, "table2": 18,
         "table3": 36, "tuning": 14,
     }  # fmt: skip
-    counts |= {f"{name}-{table}": n for name in ("reader", "paper") for table, n in
-               {"ablation": 51, "figure5": 285, "figure6": 45, "outside": 75, "table1": 255, "table2": 18, "table3": 225}.items()}  # fmt: skip
-    assert {path.stem: len(read_grid(path)[1]) for path in GRIDS.glob("*.yaml")} == counts
-    assert all((GRIDS.parent / f"{read_grid(path)[0]['notebook']}.ipynb").is_file() for path in GRIDS.glob("*.yaml"))
+    shared = {"ablation": 51, "figure5": 285, "figure6": 45, "outside": 75, "table1": 255, "table2": 18, "table3": 225}
+    counts |= {f"{name}-{table}": n for name in ("reader", "paper") for table, n in shared.items()}
+    grids = {path.stem: read_grid(path) for path in GRIDS.glob("*.yaml")}
+    assert {name: len(runs) for name, (_, runs) in grids.items()} == counts
+    assert all((GRIDS.parent / f"{about['notebook']}.ipynb").is_file() for about, _ in grids.values())
 
 
 def test_what_is_missing_is_named(project):
     with pytest.raises(ValueError, match=r"no grid .*nowhere.yaml; there are \[.*'tuning'"):
         sweep("nowhere", root=project)
-    with pytest.raises(FileNotFoundError, match=r"for the notebook .*nothing.ipynb"):
+    with pytest.raises(FileNotFoundError, match=r"nothing.ipynb"):
         sweep(grid(project, {"quality": "c40"}, notebook="nothing"), root=project)
-    (project / "data" / "crops").unlink()
-    with pytest.raises(FileNotFoundError, match="crops"):
-        sweep(grid(project, {"quality": "c40"}), root=project)
+
+
+def test_code_behind_a_notebook(tmp_path):
+    """Its own cells, without their layout, and what they import from addlib."""
+
+    def code(*cells):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+        nbformat.write(notebook, tmp_path / "n.ipynb")
+        return code_behind(tmp_path / "n.ipynb")
+
+    first = code("from addlib import metrics\nx = 1")
+    assert code("from addlib import metrics", "x  =  1  # one") == first
+    others = ("from addlib import metrics\nx = 2", "from addlib import results\nx = 1", "x = 1")
+    assert len({first, *map(code, others)}) == 4
 
 
 # A notebook that trains nothing. It notes that it ran, under which environment; waits to be killed, or fails, if told so.
@@ -114,12 +112,9 @@ record_measurements(run, profile, rows, folder / "results" / "measure.csv")
 @pytest.fixture
 def measure(project):
     """A grid of three runs for that notebook."""
-    from addlib.faceforensics import data_hash
-
     names = [*Run.__dataclass_fields__, "profile", "crops", "code", "retrain"]
-    parameters = nbformat.v4.new_code_cell(
-        "\n".join(f"{name} = None" for name in names), metadata={"tags": ["parameters"]}
-    )
+    source = "\n".join(f"{name} = None" for name in names)
+    parameters = nbformat.v4.new_code_cell(source, metadata={"tags": ["parameters"]})
     cell = nbformat.v4.new_code_cell(MEASURE.replace("DATA", data_hash(project / "data" / "crops")))
     notebook = nbformat.v4.new_notebook(cells=[parameters, cell])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -129,7 +124,7 @@ def measure(project):
 
 def ran(project):
     log = project / "data" / "log"
-    lines = log.read_text().splitlines() if log.exists() else []
+    lines = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
     log.unlink(missing_ok=True)
     return lines
 
@@ -140,26 +135,21 @@ def test_a_killed_run_is_listed_and_run_by_the_next_sweep(project, measure, capf
     (data / "wait-1").touch()
 
     def kill():
-        deadline = time.monotonic() + 120
         while not (pid := data / "pid-1").exists() or not pid.read_text():
-            if time.monotonic() > deadline:
-                return
             time.sleep(0.05)
         (data / "wait-1").unlink()
         os.kill(int(pid.read_text()), signal.SIGKILL)
 
-    killer = threading.Thread(target=kill)
-    killer.start()
+    threading.Thread(target=kill, daemon=True).start()
     before = dict(os.environ)
     assert sweep(measure, workers=1, root=project) is False
-    killer.join()
     assert os.environ == before
     said = capfd.readouterr()
     assert "FAIL  FaceSwap c40 resnet18_narrow none" in said.out and "1 of 3 failed" in said.err
     table = read_results(data / "results" / "measure.csv")
     assert table["seed"].tolist() == [0, 0, 2, 2] and not (data / "results" / "runs.csv").exists()
     assert sweep(measure, workers=1, root=project) is True
-    assert "3 runs, 2 left alone, 1 to run" in capfd.readouterr().out
+    assert "3 runs, 1 to run" in capfd.readouterr().out
     table = read_results(data / "results" / "measure.csv")
     assert table["seed"].tolist() == [0, 0, 1, 1, 2, 2] and table["condition"].tolist() == ["dark", "bright"] * 3
 
@@ -168,24 +158,23 @@ def test_a_killed_run_is_listed_and_run_by_the_next_sweep(project, measure, capf
 def test_limit_force_and_stale(project, measure, capfd):
     """True if what was tried has its row: with a limit too. force and stale tell the notebook to train again."""
     assert sweep(measure, workers=1, limit=1, root=project) is True
-    assert [line.split()[:2] for line in ran(project)] == [["0", "False"]]
+    assert [line[:2] for line in ran(project)] == [["0", "False"]]
     assert sweep(measure, workers=2, root=project) is True and len(ran(project)) == 2
     assert sweep(measure, workers=1, root=project) is True and not ran(project)
-    assert "other code" not in capfd.readouterr().out
+    assert "0 rows by other code" in capfd.readouterr().out
 
     (project / "data" / "fail-2").touch()
     assert sweep(measure, workers=1, force=True, root=project) is False, "an old row is no success"
-    assert sorted(line.split()[:2] for line in ran(project)) == [["0", "True"], ["1", "True"], ["2", "True"]]
+    assert sorted(line[:2] for line in ran(project)) == [["0", "True"], ["1", "True"], ["2", "True"]]
     assert "AssertionError: told to fail" in capfd.readouterr().out
 
     table = project / "data" / "results" / "measure.csv"
-    rows = read_results(table)
-    run = Run.of(rows[rows["seed"] == 0].iloc[0])
-    record_measurements(run, "smoke", [{"data": rows["data"].iloc[0], "code": "0" * 12, "condition": "old"}], table)
+    old = read_results(table).iloc[0]
+    record_measurements(Run.of(old), "smoke", [{"data": old["data"], "code": "0" * 12, "condition": "old"}], table)
     assert sweep(measure, workers=1, root=project) is True and not ran(project)
-    assert "1 rows were made by other code than today's; --stale runs them again" in capfd.readouterr().out
+    assert "1 rows by other code" in capfd.readouterr().out
     assert sweep(measure, workers=1, stale=True, root=project) is True
-    assert [line.split()[:2] for line in ran(project)] == [["0", "True"]]
+    assert [line[:2] for line in ran(project)] == [["0", "True"]]
 
 
 @pytest.mark.slow
@@ -199,68 +188,30 @@ def test_children_get_the_gpus_of_their_parent_and_share_the_cores(project, meas
     module._gpus.cache_clear()
     try:
         with locked(tmp_path / f"addlib-{os.getuid()}" / "gpu-2.lock"):
-            assert sweep(measure, workers=1, limit=2, root=project) is True
-        assert [line.split()[2:] for line in ran(project)] == [["6", "GPU-3f"]] * 2
-        assert sweep(measure, workers=1, root=project) is True
-        assert [line.split()[2:] for line in ran(project)] == [["6", "2"]]
-        assert module._gpus() == ("2", "GPU-3f")
+            assert sweep(measure, workers=1, limit=1, root=project) is True
+        assert sweep(measure, workers=1, limit=1, root=project) is True
+        assert [line[2:] for line in ran(project)] == [["6", "GPU-3f"], ["6", "2"]]
     finally:
         module._gpus.cache_clear()
 
 
-def test_code_behind_a_notebook(tmp_path):
-    """Its own cells, without their layout, and what they import from addlib."""
-
-    def code(*cells):
-        nbformat.write(
-            nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]), tmp_path / "n.ipynb"
-        )
-        return module.code_behind(tmp_path / "n.ipynb")
-
-    first = code("from addlib import metrics\nx = 1")
-    assert code("from addlib import metrics", "x  =  1  # one") == first
-    assert (
-        len(
-            {first, code("from addlib import metrics\nx = 2"), code("from addlib import results\nx = 1"), code("x = 1")}
-        )
-        == 4
-    )
-
-
 @pytest.mark.slow
-def test_trainings_and_what_is_measured_on_them(project, tree, prepared, capfd):
-    """The notebooks of this repository, from the grid to the rows, on the networks of one seed."""
-    data = project / "data"
+def test_a_training_and_what_is_measured_on_it(project, tree, prepared):
+    """The notebooks of this repository, from the grid to the rows, on one student and its teacher."""
+    data, run = project / "data", {"quality": "c40", "distiller": "add"}
     (data / "crops").unlink()
     shutil.copytree(prepared, data / "crops" / "small")
     shutil.copytree(tree, data / "small")
     where = {"crops": "../data/crops/small"}
-    runs = [
-        {"quality": "c40", "distiller": ["none", "add"]},
-        {"quality": "c40", "distiller": "none", "start": "teacher"},
-    ]
-    bad = {"quality": "c40", "distiller": "none", "detector": "resnet19"}
-    assert sweep(grid(project, *runs, bad, **where, test_crops="../data/crops/small"), workers=1, root=project) is False
-    assert "unknown detector 'resnet19'" in capfd.readouterr().out
-    table = read_results(data / "results" / "runs.csv")
-    assert sorted(zip(table["distiller"], table["start"], strict=True)) == [
-        ("add", "noise"), ("none", "noise"), ("none", "teacher"),
-    ]  # fmt: skip
-    assert (table["large_auc"] == table["auc"]).all() and (table["large_images"] == table["images"]).all()
-    folders = {path.parent.name for path in (data / "runs").glob("*/row.json")}
-    assert len(folders) == 4 and {name.rsplit("-", 1)[1] for name in folders} > set(table["key"]), (
-        "one key; and the teacher"
-    )
-    answers = read_predictions(table["key"].iloc[0], data / "results")
-    assert (
-        answers["split"].value_counts()["test"] == answers["split"].value_counts()["large"] == table["images"].iloc[0]
-    )
-    for notebook, conditions in (
-        ("look", {"none", "shuffle", "busy background"}),
-        ("outside", {"raw", "c40", "jpeg 75"}),
-    ):
-        cells = grid(project, {"quality": "c40", "distiller": "add"}, notebook=notebook, **where)
-        assert sweep(cells, workers=1, root=project) is True
+    assert sweep(grid(project, run, **where, test_crops=where["crops"]), workers=1, root=project) is True
+    (row,) = read_results(data / "results" / "runs.csv").to_dict("records")
+    assert row["large_auc"] == row["auc"] and row["large_images"] == row["images"]
+    folders = {path.parent.name.rsplit("-", 1)[1] for path in (data / "runs").glob("*/row.json")}
+    assert len(folders) == 2 and row["key"] in folders, "one key; and the teacher's"
+    splits = read_predictions(row["key"], data / "results")["split"].value_counts()
+    assert splits["test"] == splits["large"] == row["images"]
+    for notebook, conditions in (("look", {"none", "shuffle"}), ("outside", {"raw", "c40", "jpeg 75"})):
+        assert sweep(grid(project, run, notebook=notebook, **where), workers=1, root=project) is True
         found = read_results(data / "results" / f"{notebook}.csv")
-        assert conditions <= set(found["condition"]) and set(found["key"]) < set(table["key"])
-        assert len(list((data / "runs").glob("*/row.json"))) == 4, "nothing was trained again"
+        assert conditions <= set(found["condition"]) and set(found["key"]) == {row["key"]}
+    assert len(list((data / "runs").glob("*/row.json"))) == 2, "nothing was trained again"
