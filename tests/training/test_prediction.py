@@ -5,7 +5,7 @@ from sklearn.metrics import roc_auc_score
 from addlib.detectors import create_detector
 from addlib.faceforensics import FacePairs
 from addlib.training import Predictions, autocast, centre, evaluate, predict
-from addlib.training.prediction import frozen_copy
+from addlib.training.task import frozen_copy
 
 
 @pytest.fixture(scope="module")
@@ -15,46 +15,37 @@ def detector():
 
 
 def test_predictions_are_the_detectors(detector, prepared):
-    pairs = FacePairs(prepared, "FaceSwap", "c40", "test", device="cpu")
-    found = predict(detector, pairs, "mini", precision="32-true", batch_size=3)
-    assert detector.training
     data = FacePairs(prepared, "FaceSwap", "c40", "test")
-    detector.eval()
-    for index in range(len(data)):
-        crop = (data[index][1].float() / 255 - 0.5) / 0.5
-        with torch.no_grad():
-            answer = detector(crop[None, :, 4:124, 4:124])
-        wanted = answer.logits.double().softmax(1)[0, 1]
-        assert found.probabilities[index] == pytest.approx(wanted.item(), abs=1e-5)
-        torch.testing.assert_close(found.embeddings[index], answer.embedding[0], atol=1e-4, rtol=1e-4)
+    found = predict(detector, FacePairs(prepared, "FaceSwap", "c40", "test", device="cpu"), "mini", precision="32-true")
+    assert detector.training
+    crops = (data.arrays()[1].float() / 255 - 0.5) / 0.5
+    with torch.no_grad():
+        answer = detector.eval()(crops[..., 4:124, 4:124])
     detector.train()
+    torch.testing.assert_close(found.probabilities, answer.logits.double().softmax(1)[:, 1], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.embeddings, answer.embedding, atol=1e-4, rtol=1e-4)
     assert found.labels.tolist() == data.labels.tolist()
     assert found.videos == list(data.videos) and found.frames == list(data.frames)
-    raw = predict(detector, pairs, "mini", side="raw")
-    assert not torch.equal(raw.probabilities, found.probabilities)
+    assert not torch.equal(predict(detector, data, "mini", side="raw").probabilities, found.probabilities)
+    with pytest.raises(ValueError, match="side is 'left'"):
+        predict(detector, data, "mini", side="left")
 
 
 def test_metrics(detector, prepared):
     found = predict(detector, FacePairs(prepared, "FaceSwap", "c40", "train"), "mini", precision="32-true")
     row = evaluate(found)
-    wanted = roc_auc_score(found.labels.numpy(), found.probabilities.numpy())
-    assert row["auc"] == pytest.approx(wanted, abs=1e-6)
+    assert row["auc"] == pytest.approx(roc_auc_score(found.labels, found.probabilities), abs=1e-6)
     assert row["accuracy"] == pytest.approx(((found.probabilities > 0.5) == found.labels).double().mean().item())
-    assert set(row) == {
-        "accuracy", "auc", "eer", "ece", "recall_at_1", "recall_at_1_other", "video_accuracy", "video_auc",
-    }  # fmt: skip
     # Frames of one video are near each other, also for a detector that has learnt nothing.
     assert row["recall_at_1"] > row["recall_at_1_other"]
-
-
-def test_what_is_not_defined_is_nan():
-    found = evaluate(
-        Predictions(
-            torch.tensor([2.0, -1.0, 3.0]), torch.randn(3, 4), torch.ones(3, dtype=torch.long), ["a/1"] * 3, [0, 1, 2]
-        )
+    one = evaluate(
+        Predictions(torch.tensor([2.0, -1, 3]), torch.randn(3, 4), torch.ones(3).long(), ["a/1"] * 3, [0, 1, 2])
     )
-    undefined = {name for name, value in found.items() if value != value}
-    assert undefined == {"auc", "eer", "recall_at_1_other", "video_auc"} and found["accuracy"] == pytest.approx(2 / 3)
+    undefined = {name for name, value in one.items() if value != value}
+    assert undefined == {"auc", "eer", "recall_at_1_other", "video_auc"} and one["accuracy"] == pytest.approx(2 / 3)
+    assert list(one) == list(row) == [
+        "accuracy", "auc", "eer", "ece", "recall_at_1", "recall_at_1_other", "video_accuracy", "video_auc",
+    ]  # fmt: skip
 
 
 def test_a_frozen_teacher_answers_with_the_same_bits_and_is_a_copy(detector):
@@ -73,8 +64,3 @@ def test_centre():
     crops = torch.arange(25).view(1, 5, 5)
     assert centre(crops, 0).shape == (1, 5, 5)
     assert centre(crops, 3).tolist() == [[[6, 7], [11, 12]]]
-
-
-def test_unknown_side(detector, prepared):
-    with pytest.raises(ValueError, match="side is 'left'"):
-        predict(detector, FacePairs(prepared, "FaceSwap", "c40", "test"), "mini", side="left")
