@@ -21,11 +21,8 @@ C = [
     ("branch0", 1792, 192, 1, 1), ("branch1.0", 1792, 192, 1, 1), ("branch1.1", 192, 192, 1, 3), ("branch1.2", 192, 192, 3, 1),
 ]  # fmt: skip
 MIXED_6A = [
-    ("branch0", 256, 384, 3, 3),
-    ("branch1.0", 256, 192, 1, 1),
-    ("branch1.1", 192, 192, 3, 3),
-    ("branch1.2", 192, 256, 3, 3),
-]
+    ("branch0", 256, 384, 3, 3), ("branch1.0", 256, 192, 1, 1), ("branch1.1", 192, 192, 3, 3), ("branch1.2", 192, 256, 3, 3),
+]  # fmt: skip
 MIXED_7A = [
     ("branch0.0", 896, 256, 1, 1), ("branch0.1", 256, 384, 3, 3), ("branch1.0", 896, 256, 1, 1), ("branch1.1", 256, 256, 3, 3),
     ("branch2.0", 896, 256, 1, 1), ("branch2.1", 256, 256, 3, 3), ("branch2.2", 256, 256, 3, 3),
@@ -39,7 +36,7 @@ BLOCKS = (
 )
 
 
-def public_shapes(classes=8631):
+def public_shapes():
     shapes = {}
     units = [*STEM]
     units += [(f"mixed_6a.{name}", *rest) for name, *rest in MIXED_6A]
@@ -52,50 +49,31 @@ def public_shapes(classes=8631):
         shapes |= {f"{name}.bn.{part}": (outputs,) for part in ("weight", "bias", "running_mean", "running_var")}
     shapes["last_linear.weight"] = (512, 1792)
     shapes |= {f"last_bn.{part}": (512,) for part in ("weight", "bias", "running_mean", "running_var")}
-    return shapes | {"logits.weight": (classes, 512), "logits.bias": (classes,)}
-
-
-def test_shapes_written_here_are_those_of_the_public_file():
-    # 27,910,327 is the count that users of the file report, its 8631 identities included.
-    learned = [shape for key, shape in public_shapes().items() if "running" not in key]
-    assert sum(torch.Size(shape).numel() for shape in learned) == 27_910_327
-
-
-def public_state():
-    # Small positive values do for a file; running variances must be positive.
-    return {key: torch.full(shape, 0.01 + 0.001 * (i % 7)) for i, (key, shape) in enumerate(public_shapes().items())}
+    return shapes | {"logits.weight": (8631, 512), "logits.bias": (8631,)}
 
 
 def test_public_file(tmp_path):
-    state = public_state()
+    # 27,910,327 is the count that users of the file report, its 8631 identities included.
+    shapes = public_shapes()
+    assert sum(torch.Size(shape).numel() for key, shape in shapes.items() if "running" not in key) == 27_910_327
+    state = {key: torch.full(shape, 0.01 + 0.001 * (i % 7)) for i, (key, shape) in enumerate(shapes.items())}
+    # As many identities as classes: the public head is not taken all the same.
+    state |= {"logits.weight": torch.zeros(2, 512), "logits.bias": torch.zeros(2)}
     torch.save(state, tmp_path / "vggface2.pt")
     torch.manual_seed(2)
     fresh = create_detector("inception_resnet_v1").head.weight.clone()
     torch.manual_seed(2)
     detector = create_detector("inception_resnet_v1", weights=str(tmp_path / "vggface2.pt"))
     found = detector.state_dict()
-    for key, tensor in state.items():
-        if not key.startswith("logits."):
-            assert torch.equal(found[key], tensor), key
+    assert [key for key in state if "logits." not in key and not torch.equal(found[key], state[key])] == []
     assert torch.equal(detector.head.weight, fresh)
     extra = [key for key in found if key not in state]
     assert all(re.fullmatch(r"head\.(weight|bias)|.*\.num_batches_tracked", key) for key in extra)
 
-
-def test_public_head_is_never_taken(tmp_path):
-    state = public_state() | {"logits.weight": torch.zeros(2, 512), "logits.bias": torch.zeros(2)}
-    torch.save(state, tmp_path / "two.pt")
-    assert bool(create_detector("inception_resnet_v1", weights=tmp_path / "two.pt").head.weight.any())
-
-
-def test_public_file_with_a_gap(tmp_path):
-    state = public_state()
     del state["repeat_2.3.branch1.1.conv.weight"]
-    state["block8.surplus"] = torch.zeros(1)
-    torch.save(state, tmp_path / "gap.pt")
-    with pytest.raises(
-        ValueError, match=r'Missing key.*"repeat_2.3.branch1.1.conv.weight".*Unexpected.*"block8.surplus"'
-    ):
+    torch.save(state | {"block8.surplus": torch.zeros(1)}, tmp_path / "gap.pt")
+    message = r'Missing key.*"repeat_2.3.branch1.1.conv.weight".*Unexpected.*"block8.surplus"'
+    with pytest.raises(ValueError, match=message):
         create_detector("inception_resnet_v1", weights=tmp_path / "gap.pt")
 
 
@@ -110,27 +88,13 @@ def test_embedding_is_the_positive_part_of_a_unit_vector():
     torch.testing.assert_close(embedding, expected)
 
 
-def test_residual_blocks_add_their_share():
-    detector = create_detector("inception_resnet_v1").eval()
-    for block, channels, scale in (
-        (detector.repeat_1[0], 256, 0.17),
-        (detector.repeat_2[9], 896, 0.1),
-        (detector.block8, 1792, 1.0),
-    ):
-        x = torch.randn(1, channels, 5, 5)
-        with torch.no_grad():
-            torch.nn.init.zeros_(block.conv2d.weight)
-            torch.nn.init.constant_(block.conv2d.bias, 0.5)
-            expected = x + scale * 0.5
-            torch.testing.assert_close(block(x), expected if block is detector.block8 else expected.clamp_min(0))
-
-
-def test_dropout_only_in_training():
-    torch.manual_seed(0)
-    detector = create_detector("inception_resnet_v1", dropout=0.9)
-    crops = torch.rand(4, 3, 80, 80)
+@pytest.mark.parametrize(
+    ("part", "channels", "scale"), [("repeat_1.0", 256, 0.17), ("repeat_2.9", 896, 0.1), ("block8", 1792, 1.0)]
+)
+def test_residual_blocks_add_their_share(part, channels, scale):
+    block, x = create_detector("inception_resnet_v1").eval().get_submodule(part), torch.randn(1, channels, 5, 5)
     with torch.no_grad():
-        found = detector(crops)
-        assert not torch.allclose(found.logits, detector.head(found.embedding))
-        found = detector.eval()(crops)
-        torch.testing.assert_close(found.logits, detector.head(found.embedding))
+        torch.nn.init.zeros_(block.conv2d.weight)
+        torch.nn.init.constant_(block.conv2d.bias, 0.5)
+        expected = x + scale * 0.5
+        torch.testing.assert_close(block(x), expected if part == "block8" else expected.clamp_min(0))
