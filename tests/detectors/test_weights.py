@@ -20,9 +20,7 @@ def same(one, two):
 
 def plain(name):
     torch.manual_seed(4)
-    network = (
-        timm.create_model("legacy_xception") if name == "xception" else torchvision.models.get_model(name, weights=None)
-    )
+    network = timm.create_model("legacy_xception") if name == "xception" else torchvision.models.get_model(name)
     # Parameters of normalisation other than the 1 and 0 of the start, so that a swapped layer shows.
     for key, tensor in network.state_dict().items():
         if tensor.is_floating_point() and tensor.ndim == 1:
@@ -97,20 +95,6 @@ def test_torch_files_come_back_or_change_nothing(tmp_path):
     assert all(torch.equal(before[key], tensor) for key, tensor in two.state_dict().items())
 
 
-def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
-    save_weights(create_detector("resnet18_narrow"), tmp_path / "w.safetensors")
-    before = (tmp_path / "w.safetensors").read_bytes()
-
-    def full(*args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="No space"):
-        save_weights(create_detector("resnet18_narrow"), tmp_path / "w.safetensors")
-    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
-    assert (tmp_path / "w.safetensors").read_bytes() == before
-
-
 def test_save_refuses():
     for detector, path in ((create_detector("resnet18_narrow"), "w.pt"), (torch.nn.Linear(1, 1), "w.safetensors")):
         with pytest.raises(ValueError, match="expected one of create_detector, to a .safetensors"):
@@ -127,14 +111,8 @@ class Trap:
     [
         ("trap.pt", {"head.weight": Trap()}, "more than tensors .* could run code"),
         ("page.pt", b"<!DOCTYPE html><html>Sign in</html>", "is damaged"),
-        ("page.safetensors", b"\n<html>Sign in</html>", "is damaged"),
-        ("empty.pt", b"", "is damaged"),
-        ("noise.bin", bytes(range(256)), "is damaged"),
-        ("cut.pt", -1000, "is damaged .* fetch it again"),
         ("cut.safetensors", -1000, "is damaged .* fetch it again"),
         ("w.pt", {"state_dict": {}, "epoch": 3}, r"holds a dict of \['state_dict', 'epoch'\], expected a model.state"),
-        ("w.pt", torch.zeros(1), "holds a Tensor, expected"),
-        ("w.pt", {}, r"holds a dict of \[\], expected"),
         ("none.pt", None, "is no file; expected weights"),
     ],
 )
@@ -143,36 +121,25 @@ def test_files_that_hold_no_weights(file, held, message, tmp_path, monkeypatch):
     if isinstance(held, bytes):
         Path(file).write_bytes(held)
     elif isinstance(held, int):
-        detector = create_detector("resnet18_narrow")
-        save_weights(detector, "cut.safetensors")
-        torch.save(detector.state_dict(), "cut.pt")
+        save_weights(create_detector("resnet18_narrow"), file)
         Path(file).write_bytes(Path(file).read_bytes()[:held])
     elif held is not None:
         torch.save(held, file)
     with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
         create_detector("resnet18_narrow", weights=file)
-    assert file in str(caught.value) and "weights_only" not in str(caught.value) and not Path("sprung").exists()
+    assert "weights_only" not in str(caught.value) and not Path("sprung").exists()
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty cache of torch.hub, and no network."""
-
-    def refuse(*args, **options):
-        raise urllib.error.URLError("no network in tests")
-
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    return tmp_path / "hub" / "checkpoints"
-
-
-def test_imagenet_is_downloaded_once_with_its_hash(cache, monkeypatch, capfd):
+def test_imagenet_is_downloaded_once_with_its_hash(tmp_path, monkeypatch, capfd):
     network, asked = plain("efficientnet_b0"), []
 
     def download(url, path, prefix, progress):
         asked.append((url, prefix, progress))
+        if "efficientnet" not in url:
+            raise urllib.error.URLError("no network")
         torch.save(network.state_dict(), path)
 
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
     for _ in range(2):
         detector = create_detector("efficientnet_b0", weights="imagenet")
@@ -180,22 +147,9 @@ def test_imagenet_is_downloaded_once_with_its_hash(cache, monkeypatch, capfd):
         assert detector.head.out_features == 2
     url = "https://download.pytorch.org/models/efficientnet_b0_rwightman-7f5810bc.pth"
     assert asked == [(url, "7f5810bc", False)] and capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize(
-    ("name", "host", "file"),
-    [
-        ("resnet50", "download.pytorch.org", "resnet50-0676ba61.pth"),
-        ("f3net", "github.com", "xception-43020ad28.pth"),
-    ],
-)
-def test_imagenet_without_a_network(name, host, file, cache):
-    with pytest.raises(OSError, match=f"could not be downloaded .*{host}.* at {cache / file}"):
-        create_detector(name, weights="imagenet")
-
-
-@pytest.mark.parametrize("name", ["resnet18_narrow", "inception_resnet_v1"])
-def test_detectors_without_imagenet_weights(name, cache):
-    with pytest.raises(ValueError, match=f"no ImageNet weights for {name}; .*vggface2.pt"):
-        create_detector(name, weights="imagenet")
-    assert not cache.exists()
+    for name, place in (("resnet50", "download.pytorch.org.*resnet50-0676ba61"), ("f3net", "github.com.*xception")):
+        with pytest.raises(OSError, match=f"could not be downloaded .*{place}.* at {tmp_path}"):
+            create_detector(name, weights="imagenet")
+    for name in ("resnet18_narrow", "inception_resnet_v1"):
+        with pytest.raises(ValueError, match=f"no ImageNet weights for {name}; .*vggface2.pt"):
+            create_detector(name, weights="imagenet")
