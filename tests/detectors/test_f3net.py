@@ -1,22 +1,17 @@
+"""F3-Net's transforms against scipy and plain loops."""
+
 import math
 
 import numpy as np
 import pytest
 import scipy.fft
 import torch
+from scipy.special import softmax
 
 from addlib.detectors import create_detector
-from addlib.detectors.dct import dct_matrix
-from addlib.detectors.f3net import (
-    FLOOR,
-    FrequencyDecomposition,
-    LocalFrequencyStatistics,
-    MixBlock,
-    frequency_decomposition,
-    learned_masks,
-    local_statistics,
-)
-from addlib.detectors.xception import stem, xception_trunk
+from addlib.detectors.dct import dct2, dct_matrix, idct2
+from addlib.detectors.f3net import FLOOR, FrequencyDecomposition, LocalFrequencyStatistics, MixBlock
+from addlib.detectors.xception import xception_trunk
 
 
 @pytest.fixture
@@ -25,16 +20,26 @@ def images():
 
 
 @pytest.mark.parametrize("size", [32, 128, 299])
-def test_bands_have_the_areas_of_the_paper(size):
+def test_bands_are_diagonal_stripes_of_the_papers_areas(size):
     base = FrequencyDecomposition(size).base
-    assert torch.equal(base.sum(0), torch.ones(size, size))
+    order = np.add.outer(np.arange(size), np.arange(size))
+    band = np.digitize(order, [size / math.sqrt(8), size / 2])
+    np.testing.assert_array_equal(base, [band == number for number in range(3)])
     low, middle, high = (base.mean((1, 2)) * 16).tolist()
     # 1/16, 1/16 and 7/8, but for the staircase along an edge of about n coefficients.
     assert low == pytest.approx(1, abs=10 / size) and middle == pytest.approx(1, abs=10 / size) and low < 2 < high
+    # In a window of 10 × 10, 19 anti-diagonals in six bands.
+    local = LocalFrequencyStatistics().base
+    diagonals = [sorted({int(i + j) for i, j in mask.nonzero()}) for mask in local]
+    assert diagonals == [[0, 1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12], [13, 14, 15], [16, 17, 18]]
+    assert torch.equal(local.sum(0), torch.ones(10, 10))
 
 
 def test_decomposition_against_scipy(images):
+    matrix = dct_matrix(32).float()
+    torch.testing.assert_close(idct2(dct2(images, matrix), matrix), images, rtol=0, atol=1e-5)
     module = FrequencyDecomposition(32)
+    torch.testing.assert_close(module(images).unflatten(1, (3, 3)).sum(1), images, rtol=0, atol=1e-5)
     with torch.no_grad():
         module.weight.copy_(torch.randn(3, 32, 32))
     spectra = scipy.fft.dctn(images.double().numpy(), axes=(2, 3), norm="ortho")
@@ -44,150 +49,78 @@ def test_decomposition_against_scipy(images):
         np.testing.assert_allclose(found.detach(), expected, atol=1e-5)
 
 
-def test_bands_add_up_to_the_image_at_the_start(images):
-    found = FrequencyDecomposition(32)(images)
-    assert found.shape == (2, 9, 32, 32)
-    torch.testing.assert_close(found.unflatten(1, (3, 3)).sum(1), images, rtol=0, atol=1e-5)
-    # Of a flat image all is in the lowest band, of a chequerboard nearly all in the highest.
-    flat = FrequencyDecomposition(32)(torch.ones(1, 3, 32, 32))
-    torch.testing.assert_close(flat[:, :3], torch.ones(1, 3, 32, 32))
-    assert flat[:, 3:].abs().max() < 1e-5
-    chequered = (-1.0) ** (torch.arange(32)[:, None] + torch.arange(32)).expand(1, 3, 32, 32)
-    energies = FrequencyDecomposition(32)(chequered).unflatten(1, (3, 3)).square().sum((0, 2, 3, 4))
-    assert energies[2] > 0.99 * energies.sum()
-
-
-def test_a_filter_that_passes_everything_gives_the_image_back(images):
-    found = frequency_decomposition(images, torch.ones(1, 32, 32), dct_matrix(32).float())
-    torch.testing.assert_close(found, images, rtol=0, atol=1e-5)
-
-
-def test_learned_part_stays_between_minus_one_and_one():
-    weight = torch.tensor([-50.0, -1.0, 0.0, 1.0, 50.0])
-    found = learned_masks(torch.zeros(5), weight)
-    torch.testing.assert_close(found, torch.tensor([-1.0, -math.tanh(0.5), 0.0, math.tanh(0.5), 1.0]))
-
-
 def test_statistics_against_a_plain_loop():
     generator = torch.Generator().manual_seed(3)
-    images = torch.rand(2, 3, 17, 21, generator=generator, dtype=torch.float64)
-    masks = torch.randn(4, 6, 6, generator=generator, dtype=torch.float64)
-    found = local_statistics(images, masks, dct_matrix(6), stride=3)
-    assert found.shape == (2, 4, 4, 6)
+    module = LocalFrequencyStatistics().double()
+    module.weight.data = torch.randn(6, 10, 10, generator=generator, dtype=torch.float64)
+    images = torch.rand(2, 3, 11, 15, generator=generator, dtype=torch.float64)
+    found = module(images).detach()
+    assert found.shape == (2, 6, 5, 7)
+    padded = np.pad(images.numpy(), ((0, 0), (0, 0), (3, 4), (3, 4)), mode="reflect")
+    gain = (module.base + torch.tanh(module.weight / 2)).detach().numpy()
     for b, band, row, column in np.ndindex(*found.shape):
-        energy = 0.0
-        for colour in images[b].numpy():
-            window = colour[3 * row : 3 * row + 6, 3 * column : 3 * column + 6]
-            energy += np.abs(scipy.fft.dctn(window, norm="ortho") * masks[band].numpy()).sum()
-        assert found[b, band, row, column].item() == pytest.approx(math.log10(energy + FLOOR), abs=1e-9)
+        windows = padded[b, :, 2 * row : 2 * row + 10, 2 * column : 2 * column + 10]
+        energy = np.abs(scipy.fft.dctn(windows, axes=(1, 2), norm="ortho") * gain[band]).sum()
+        assert found[b, band, row, column].item() == pytest.approx(math.log10(energy + FLOOR), abs=1e-6)
 
 
-def test_local_bands_share_the_window():
-    base = LocalFrequencyStatistics().base
-    assert torch.equal(base.sum(0), torch.ones(10, 10))
-    # 19 anti-diagonals in six bands.
-    diagonals = [sorted({int(i + j) for i, j in mask.nonzero()}) for mask in base]
-    assert diagonals == [[0, 1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12], [13, 14, 15], [16, 17, 18]]
-
-
-@pytest.mark.parametrize("size", [32, 33, 96, 128, 299])
-def test_both_streams_have_one_size(size):
-    found = LocalFrequencyStatistics()(torch.zeros(1, 3, size, size))
-    assert found.shape == (1, 6, (size - 3) // 2 + 1, (size - 3) // 2 + 1)
-    if size == 299:
-        assert found.shape[-1] == 149  # of the paper
-
-
-def test_statistics_of_a_flat_image_are_finite_with_gradient():
-    images = torch.full((1, 3, 32, 32), 0.3, requires_grad=True)
+@pytest.mark.parametrize("size", [32, 33, 299])
+def test_statistics_are_half_as_wide_and_finite_on_flat_crops(size):
+    images = torch.full((1, 3, size, size), 0.3, requires_grad=True)
     module = LocalFrequencyStatistics()
-    found = module(images)
-    assert bool(found.isfinite().all()) and found[:, 0].min() > 0 and found[:, 5].max() < -1
+    with torch.autocast("cpu", torch.bfloat16):  # which would be too coarse for the transform
+        found = module(images)
+    assert found.dtype == torch.float32
+    assert found.shape == (1, 6, (size - 3) // 2 + 1, (size - 3) // 2 + 1)  # 149 at 299, as in the paper
+    assert found.isfinite().all() and found[:, 0].min() > 0 and found[:, 5].max() < -1
     found.sum().backward()
-    assert bool(images.grad.isfinite().all()) and bool(module.weight.grad.isfinite().all())
+    assert images.grad.isfinite().all() and module.weight.grad.isfinite().all()
 
 
-def test_transforms_stay_in_single_precision_under_autocast(images):
-    for module in (FrequencyDecomposition(32), LocalFrequencyStatistics()):
-        with torch.autocast("cpu", torch.bfloat16):
-            found = module(images)
-        assert found.dtype == torch.float32
-        torch.testing.assert_close(found, module(images), rtol=0, atol=0)
-
-
-def test_mixing_against_a_plain_loop():
+def test_mixing_by_hand():
     torch.manual_seed(0)
     block = MixBlock(16).double().eval()
-    first, second = torch.randn(2, 2, 16, 2, 3, dtype=torch.float64)
-    found = block(first, second)
+    maps = torch.randn(2, 2, 16, 2, 3, dtype=torch.float64)
+    found = block(*maps)
 
-    def project(layer, column):
-        return layer.weight.detach().numpy()[:, :, 0, 0] @ column + (
-            0 if layer.bias is None else layer.bias.detach().numpy()
-        )
+    def project(layer, columns):
+        bias = 0 if layer.bias is None else layer.bias.detach().numpy()[:, None]
+        return layer.weight.detach().numpy()[:, :, 0, 0] @ columns + bias
 
-    def normalised(layers, column):
-        layer = layers[1]
-        return 0.1 * project(layers[0], column) / math.sqrt(1 + layer.eps)
+    def added(layers, columns):
+        return 0.1 * project(layers[0], columns) / math.sqrt(1 + layers[1].eps)
 
-    def softmax(values):
-        powers = np.exp(np.array(values))
-        return powers / powers.sum()
-
-    places = list(np.ndindex(2, 3))
     for b in range(2):
-        one = {p: first[b, :, p[0], p[1]].numpy() for p in places}
-        two = {p: second[b, :, p[0], p[1]].numpy() for p in places}
-        affinity = {
-            (p, q): project(block.query, one[p]) @ project(block.key, two[q]) / math.sqrt(2)
-            for p in places
-            for q in places
-        }
-        for p in places:
-            weights = softmax([affinity[p, q] for q in places])
-            expected = one[p] + normalised(
-                block.to_first, sum(w * two[q] for w, q in zip(weights, places, strict=True))
-            )
-            np.testing.assert_allclose(found[0][b, :, p[0], p[1]].detach(), expected, rtol=1e-6, atol=1e-8)
-            weights = softmax([affinity[q, p] for q in places])
-            expected = two[p] + normalised(
-                block.to_second, sum(w * one[q] for w, q in zip(weights, places, strict=True))
-            )
-            np.testing.assert_allclose(found[1][b, :, p[0], p[1]].detach(), expected, rtol=1e-6, atol=1e-8)
+        one, two = maps[:, b].flatten(2).numpy()
+        affinity = project(block.query, one).T @ project(block.key, two) / math.sqrt(2)
+        expected = one + added(block.to_first, two @ softmax(affinity, 1).T)
+        np.testing.assert_allclose(found[0][b].detach().flatten(1), expected, rtol=1e-6, atol=1e-8)
+        expected = two + added(block.to_second, one @ softmax(affinity, 0))
+        np.testing.assert_allclose(found[1][b].detach().flatten(1), expected, rtol=1e-6, atol=1e-8)
 
 
 def test_each_stream_hears_of_the_other():
-    detector = create_detector("f3net", size=64).eval()
-    crops = torch.rand(1, 3, 64, 64)
+    detector, crops = create_detector("f3net", size=64).eval(), torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         before = detector(crops).stages
         detector.lfs.weight.add_(1.0)
         after = detector(crops).stages
-    own = [256 // 2, 512 // 2, 1456 // 2, 4096 // 2]
-    heard = [not torch.equal(a[:, :width], b[:, :width]) for a, b, width in zip(before, after, own, strict=True)]
+    heard = [not torch.equal(*(s[:, : s.shape[1] // 2] for s in pair)) for pair in zip(before, after, strict=True)]
     assert heard == [False, False, True, True]  # the FAD half: from block 7 on
 
 
 def test_public_weights_start_both_streams(tmp_path):
     torch.manual_seed(5)
     public = xception_trunk(3).eval()
-    torch.save(
-        {**public.state_dict(), "fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}, tmp_path / "x.pth"
-    )
+    state = public.state_dict()
+    torch.save(state | {"fc.weight": torch.zeros(2, 2048), "fc.bias": torch.zeros(2)}, tmp_path / "x.pth")
     detector = create_detector("f3net", size=64, weights=tmp_path / "x.pth").eval()
     crops = torch.rand(1, 3, 64, 64) * 2 - 1
     with torch.no_grad():
         # The bands add up to the crop, so the stream begins as the Xception of the file.
-        expected, found = stem(public, crops), stem(detector.fad_stream, detector.fad(crops))
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
-    ours, state = detector.state_dict(), public.state_dict()
-    assert all(torch.equal(ours[f"lfs_stream.{key}"], state[key]) for key in state if key != "conv1.weight")
-    assert detector.head.out_features == 2 and bool(detector.head.weight.any())
-
-
-def test_parameters():
-    found = sum(p.numel() for p in create_detector("f3net", size=128).parameters())
-    trunk = 22_855_952 - 2049 * 1000  # an Xception without its classifier
-    first_layers = (9 - 3) * 32 * 9 + (6 - 3) * 32 * 9
-    mixing = sum(2 * (c * (c // 8) + c // 8) + 2 * (c * c + 2 * c) for c in (728, 1024))
-    assert found == 2 * trunk + first_layers + 3 * 128**2 + 6 * 10**2 + mixing + 4096 * 2 + 2
+        expected, found = public.conv1(crops), detector.fad_stream.conv1(detector.fad(crops))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    ours = detector.state_dict()
+    for name in ("fad", "lfs"):
+        assert all(torch.equal(ours[f"{name}_stream.{key}"], state[key]) for key in state if key != "conv1.weight")
+    assert detector.head.weight.any()

@@ -1,3 +1,5 @@
+"""Inception-ResNet-v1 takes facenet-pytorch's files, and its blocks do what the paper says."""
+
 import re
 
 import pytest
@@ -5,132 +7,67 @@ import torch
 
 from addlib.detectors import create_detector
 
-# The public VGGFace2 file, written down from its published key list: (name, inputs, outputs, kernel height, width).
-STEM = [
-    ("conv2d_1a", 3, 32, 3, 3), ("conv2d_2a", 32, 32, 3, 3), ("conv2d_2b", 32, 64, 3, 3),
-    ("conv2d_3b", 64, 80, 1, 1), ("conv2d_4a", 80, 192, 3, 3), ("conv2d_4b", 192, 256, 3, 3),
-]  # fmt: skip
-A = [
-    ("branch0", 256, 32, 1, 1), ("branch1.0", 256, 32, 1, 1), ("branch1.1", 32, 32, 3, 3),
-    ("branch2.0", 256, 32, 1, 1), ("branch2.1", 32, 32, 3, 3), ("branch2.2", 32, 32, 3, 3),
-]  # fmt: skip
-B = [
-    ("branch0", 896, 128, 1, 1), ("branch1.0", 896, 128, 1, 1), ("branch1.1", 128, 128, 1, 7), ("branch1.2", 128, 128, 7, 1),
-]  # fmt: skip
-C = [
-    ("branch0", 1792, 192, 1, 1), ("branch1.0", 1792, 192, 1, 1), ("branch1.1", 192, 192, 1, 3), ("branch1.2", 192, 192, 3, 1),
-]  # fmt: skip
-MIXED_6A = [
-    ("branch0", 256, 384, 3, 3),
-    ("branch1.0", 256, 192, 1, 1),
-    ("branch1.1", 192, 192, 3, 3),
-    ("branch1.2", 192, 256, 3, 3),
-]
-MIXED_7A = [
-    ("branch0.0", 896, 256, 1, 1), ("branch0.1", 256, 384, 3, 3), ("branch1.0", 896, 256, 1, 1), ("branch1.1", 256, 256, 3, 3),
-    ("branch2.0", 896, 256, 1, 1), ("branch2.1", 256, 256, 3, 3), ("branch2.2", 256, 256, 3, 3),
-]  # fmt: skip
-# Repeated blocks: (prefix, units, inputs and outputs of the joining convolution).
-BLOCKS = (
-    [(f"repeat_1.{i}", A, 96, 256) for i in range(5)]
-    + [(f"repeat_2.{i}", B, 256, 896) for i in range(10)]
-    + [(f"repeat_3.{i}", C, 384, 1792) for i in range(5)]
-    + [("block8", C, 384, 1792)]
-)
+# The public VGGFace2 file, written down from its published key list: name, inputs, outputs, kernel height and width.
+A = "branch0 256 32 1 1, branch1.0 256 32 1 1, branch1.1 32 32 3 3, branch2.0 256 32 1 1, branch2.1 32 32 3 3"
+A += ", branch2.2 32 32 3 3"
+B = "branch0 896 128 1 1, branch1.0 896 128 1 1, branch1.1 128 128 1 7, branch1.2 128 128 7 1"
+C = "branch0 1792 192 1 1, branch1.0 1792 192 1 1, branch1.1 192 192 1 3, branch1.2 192 192 3 1"
+PARTS = {
+    "": "conv2d_1a 3 32 3 3, conv2d_2a 32 32 3 3, conv2d_2b 32 64 3 3, conv2d_3b 64 80 1 1, conv2d_4a 80 192 3 3, "
+    "conv2d_4b 192 256 3 3",
+    "mixed_6a.": "branch0 256 384 3 3, branch1.0 256 192 1 1, branch1.1 192 192 3 3, branch1.2 192 256 3 3",
+    "mixed_7a.": "branch0.0 896 256 1 1, branch0.1 256 384 3 3, branch1.0 896 256 1 1, branch1.1 256 256 3 3, "
+    "branch2.0 896 256 1 1, branch2.1 256 256 3 3, branch2.2 256 256 3 3",
+}
+# Inputs and outputs of the joining convolution, and the units of each block.
+BLOCKS = {f"repeat_1.{i}.": (96, 256, A) for i in range(5)} | {f"repeat_2.{i}.": (256, 896, B) for i in range(10)}
+BLOCKS |= {f"repeat_3.{i}.": (384, 1792, C) for i in range(5)} | {"block8.": (384, 1792, C)}
 
 
-def public_shapes(classes=8631):
-    shapes = {}
-    units = [*STEM]
-    units += [(f"mixed_6a.{name}", *rest) for name, *rest in MIXED_6A]
-    units += [(f"mixed_7a.{name}", *rest) for name, *rest in MIXED_7A]
-    for prefix, inside, inputs, outputs in BLOCKS:
-        units += [(f"{prefix}.{name}", *rest) for name, *rest in inside]
-        shapes |= {f"{prefix}.conv2d.weight": (outputs, inputs, 1, 1), f"{prefix}.conv2d.bias": (outputs,)}
-    for name, inputs, outputs, height, width in units:
-        shapes[f"{name}.conv.weight"] = (outputs, inputs, height, width)
-        shapes |= {f"{name}.bn.{part}": (outputs,) for part in ("weight", "bias", "running_mean", "running_var")}
-    shapes["last_linear.weight"] = (512, 1792)
-    shapes |= {f"last_bn.{part}": (512,) for part in ("weight", "bias", "running_mean", "running_var")}
-    return shapes | {"logits.weight": (classes, 512), "logits.bias": (classes,)}
-
-
-def test_shapes_written_here_are_those_of_the_public_file():
-    # 27,910,327 is the count that users of the file report, its 8631 identities included.
-    learned = [shape for key, shape in public_shapes().items() if "running" not in key]
-    assert sum(torch.Size(shape).numel() for shape in learned) == 27_910_327
-
-
-def public_state():
-    # Small positive values do for a file; running variances must be positive.
-    return {key: torch.full(shape, 0.01 + 0.001 * (i % 7)) for i, (key, shape) in enumerate(public_shapes().items())}
+def public_shapes():
+    shapes = {"last_linear.weight": (512, 1792), "logits.weight": (8631, 512), "logits.bias": (8631,)}
+    norms = {"last_bn": 512}
+    for prefix, units in (PARTS | {prefix: units for prefix, (_, _, units) in BLOCKS.items()}).items():
+        for name, *numbers in map(str.split, units.split(", ")):
+            inputs, outputs, *kernel = map(int, numbers)
+            shapes[f"{prefix}{name}.conv.weight"] = (outputs, inputs, *kernel)
+            norms[f"{prefix}{name}.bn"] = outputs
+    for prefix, (inputs, outputs, _) in BLOCKS.items():
+        shapes |= {f"{prefix}conv2d.weight": (outputs, inputs, 1, 1), f"{prefix}conv2d.bias": (outputs,)}
+    parts = ("weight", "bias", "running_mean", "running_var")
+    return shapes | {f"{name}.{part}": (width,) for name, width in norms.items() for part in parts}
 
 
 def test_public_file(tmp_path):
-    state = public_state()
-    torch.save(state, tmp_path / "vggface2.pt")
-    torch.manual_seed(2)
-    fresh = create_detector("inception_resnet_v1").head.weight.clone()
-    torch.manual_seed(2)
-    detector = create_detector("inception_resnet_v1", weights=str(tmp_path / "vggface2.pt"))
+    # 27,910,327 is the count that users of the file report, its 8631 identities included.
+    shapes = public_shapes()
+    assert sum(torch.Size(shape).numel() for key, shape in shapes.items() if "running" not in key) == 27_910_327
+    state = {key: torch.full(shape, 0.01 + 0.001 * (i % 7)) for i, (key, shape) in enumerate(shapes.items())}
+    # As many identities as classes: the public head is not taken all the same.
+    torch.save(state | {"logits.weight": torch.zeros(2, 512), "logits.bias": torch.zeros(2)}, tmp_path / "public.pt")
+    detector = create_detector("inception_resnet_v1", weights=str(tmp_path / "public.pt"))
     found = detector.state_dict()
-    for key, tensor in state.items():
-        if not key.startswith("logits."):
-            assert torch.equal(found[key], tensor), key
-    assert torch.equal(detector.head.weight, fresh)
+    assert [key for key in state if "logits." not in key and not torch.equal(found[key], state[key])] == []
+    assert detector.head.weight.any()
     extra = [key for key in found if key not in state]
     assert all(re.fullmatch(r"head\.(weight|bias)|.*\.num_batches_tracked", key) for key in extra)
 
 
-def test_public_head_is_never_taken(tmp_path):
-    state = public_state() | {"logits.weight": torch.zeros(2, 512), "logits.bias": torch.zeros(2)}
-    torch.save(state, tmp_path / "two.pt")
-    assert bool(create_detector("inception_resnet_v1", weights=tmp_path / "two.pt").head.weight.any())
-
-
-def test_public_file_with_a_gap(tmp_path):
-    state = public_state()
-    del state["repeat_2.3.branch1.1.conv.weight"]
-    state["block8.surplus"] = torch.zeros(1)
-    torch.save(state, tmp_path / "gap.pt")
-    with pytest.raises(
-        ValueError, match=r'Missing key.*"repeat_2.3.branch1.1.conv.weight".*Unexpected.*"block8.surplus"'
-    ):
-        create_detector("inception_resnet_v1", weights=tmp_path / "gap.pt")
-
-
 def test_embedding_is_the_positive_part_of_a_unit_vector():
-    torch.manual_seed(0)
-    detector = create_detector("inception_resnet_v1").eval()
-    seen = []
+    detector, seen = create_detector("inception_resnet_v1").eval(), []
     detector.last_bn.register_forward_hook(lambda module, inputs, output: seen.append(output))
     with torch.no_grad():
         embedding = detector(torch.rand(3, 3, 80, 80) * 2 - 1).embedding
-    expected = (seen[0] / seen[0].square().sum(1, keepdim=True).sqrt()).clamp_min(0)
-    torch.testing.assert_close(embedding, expected)
+    torch.testing.assert_close(embedding, (seen[0] / seen[0].square().sum(1, keepdim=True).sqrt()).clamp_min(0))
 
 
-def test_residual_blocks_add_their_share():
-    detector = create_detector("inception_resnet_v1").eval()
-    for block, channels, scale in (
-        (detector.repeat_1[0], 256, 0.17),
-        (detector.repeat_2[9], 896, 0.1),
-        (detector.block8, 1792, 1.0),
-    ):
-        x = torch.randn(1, channels, 5, 5)
-        with torch.no_grad():
-            torch.nn.init.zeros_(block.conv2d.weight)
-            torch.nn.init.constant_(block.conv2d.bias, 0.5)
-            expected = x + scale * 0.5
-            torch.testing.assert_close(block(x), expected if block is detector.block8 else expected.clamp_min(0))
-
-
-def test_dropout_only_in_training():
-    torch.manual_seed(0)
-    detector = create_detector("inception_resnet_v1", dropout=0.9)
-    crops = torch.rand(4, 3, 80, 80)
+@pytest.mark.parametrize(
+    ("part", "channels", "scale"), [("repeat_1.0", 256, 0.17), ("repeat_2.9", 896, 0.1), ("block8", 1792, 1.0)]
+)
+def test_residual_blocks_add_their_share(part, channels, scale):
+    block, x = create_detector("inception_resnet_v1").eval().get_submodule(part), torch.randn(1, channels, 5, 5)
     with torch.no_grad():
-        found = detector(crops)
-        assert not torch.allclose(found.logits, detector.head(found.embedding))
-        found = detector.eval()(crops)
-        torch.testing.assert_close(found.logits, detector.head(found.embedding))
+        torch.nn.init.zeros_(block.conv2d.weight)
+        torch.nn.init.constant_(block.conv2d.bias, 0.5)
+        expected = x + scale * 0.5
+        torch.testing.assert_close(block(x), expected if part == "block8" else expected.clamp_min(0))
