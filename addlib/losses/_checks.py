@@ -40,8 +40,8 @@ def working_dtype(*tensors: Tensor) -> torch.dtype:
 
 def chunks(features: Tensor) -> list[slice]:
     """Slices of the batch axis, so that temporaries stay near a CPU's cache and far below the maps of a large batch."""
-    elements = 2**21 if features.is_cpu else 2**23
-    size = max(1, min(elements // features[0].numel(), 48))  # 48 samples in float32 are three cache lines
+    most = (2**21 if features.is_cpu else 2**23) // features[0].numel()
+    size = max(1, min(most, 48))  # 48 samples in float32 are three cache lines
     return [slice(start, start + size) for start in range(0, len(features), size)]
 
 
@@ -50,8 +50,7 @@ def untraced(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def run(*arguments, **options):
-        # Only while compiling: disable() loads the compiler, which takes seconds.
-        call = torch.compiler.disable(function) if torch.compiler.is_compiling() else function
-        return call(*arguments, **options)
+        compiling = torch.compiler.is_compiling()  # only then: disable() loads the compiler, which takes seconds
+        return (torch.compiler.disable(function) if compiling else function)(*arguments, **options)
 
     return run

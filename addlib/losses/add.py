@@ -15,10 +15,8 @@ from .frequency import FrequencyAttentionLoss
 from .multiview import MultiViewAttentionLoss, Pairs, check_labels, choose_pairs, draw_scores
 from .slices import random_directions
 
-# Weights of the stages of ResNet-50, shallow to deep, in the published code.
-PUBLISHED_STAGE_WEIGHTS_FR = (0.0, 1.0, 2.0, 0.25)
+PUBLISHED_STAGE_WEIGHTS_FR = (0.0, 1.0, 2.0, 0.25)  # of ResNet-50, shallow to deep, in the published code
 PUBLISHED_STAGE_WEIGHTS_MV = (0.0, 0.5, 2.5, 2.0)
-
 Maps, Labels = Sequence[Tensor], Tensor | None
 Draws = Sequence[tuple[Tensor, Pairs | None] | None] | None
 
@@ -70,7 +68,6 @@ class ADDLoss(nn.Module):
         self.multi_view = MultiViewAttentionLoss(views, bins, gamma_mv, eta, margin, coordinates, variant)
 
     def forward(self, student: Maps, teacher: Maps, labels: Labels, **drawn) -> Tensor:
-        """Total loss; arguments as :meth:`terms`."""
         return self.terms(student, teacher, labels, **drawn).total
 
     @untraced

@@ -1,7 +1,6 @@
 """Baselines of ADD (AAAI 2022, supplement C): FitNet hints, attention transfer, non-local features; and soft targets.
 
-Where papers leave something open, they follow the published code of ADD. Each returns a scalar, float32 (float64 if an
-input is), in float32 or better under autocast too.
+Where papers leave something open, the published code of ADD is followed. All are in float32 or better, under autocast too.
 """
 
 from collections.abc import Sequence
@@ -109,8 +108,7 @@ class NonLocalLoss(nn.Module):
         self.blocks = nn.ModuleList(NonLocalBlock(count, reduction) for count in channels)
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-        stages = zip(student, teacher, self.blocks, strict=True)
-        return torch.stack([non_local_loss(*stage) for stage in stages]).sum()
+        return torch.stack([non_local_loss(*each) for each in zip(student, teacher, self.blocks, strict=True)]).sum()
 
 
 def soft_target_loss(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
@@ -145,5 +143,4 @@ def _rows(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 def _unit_rows(rows: Tensor) -> Tensor:
     """Rows (B, N) divided by their Euclidean norm; zero rows stay zero. No square under- or overflows on the way."""
     scaled = rows / rows.detach().abs().amax(1, keepdim=True).clamp_min(SMALLEST_PEAK)
-    # A row whose peak is not below the smallest has a norm of at least 1 in units of its peak.
     return scaled / torch.linalg.vector_norm(scaled, dim=1, keepdim=True).clamp_min(1)

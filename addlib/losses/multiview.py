@@ -4,8 +4,7 @@ Equation 9 of Le and Woo, "ADD" (AAAI 2022). With v(A) the attention vectors of 
 
     D(A, B) = mean over views k of sum over bins j of (v_k(A)[j] - v_k(B)[j])^2
 
-the loss of a student's map S against the teacher's maps T of the same image, T+ of another image of its class and T- of
-an image of another class is
+the loss of a student's map S, with the teacher's T of the same image, T+ of another of its class, T- of another class, is
 
     gamma D(S, T) + eta [D(S, T+) + max(margin - D(S, T-), 0)]
 
@@ -108,15 +107,15 @@ def multi_view_attention_loss(
     if directions is None:
         directions = random_directions(views, generator=generator, device=device)
     plan = plan_slices(student.shape[1:], directions, bins, coordinates, device, raster=published)
-    views = len(directions)
+    shapes = [(len(directions), 2, batch)] if published else [(batch,), (len(directions), batch)]
     if eta and (pairs is None or labels is not None):
         labels = check_labels(labels, batch).to(device)
     if eta == 0:
         pairs = None
     elif pairs is None:
-        pairs = draw_pairs(labels, shape=(views, 2) if published else (), generator=generator)
+        pairs = draw_pairs(labels, shape=shapes[0][:-1], generator=generator)
     else:
-        pairs = _check_pairs(pairs, [(views, 2, batch)] if published else [(batch,), (views, batch)], batch, device)
+        pairs = _check_pairs(pairs, shapes, batch, device)
     with torch.no_grad():
         target = plan.attention(teacher)[0]
     terms = published_terms if published else paper_terms
@@ -151,23 +150,23 @@ class _MultiViewLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, student: Tensor, plan: SlicePlan, terms: Callable) -> Tensor:
-        attention, peak, total = plan.attention(student)
+        saved = plan.attention(student)
         ctx.plan, ctx.terms = plan, terms
-        ctx.save_for_backward(student, attention, peak, total)
-        return sum(terms(attention))
+        ctx.save_for_backward(student, *saved)
+        return sum(terms(saved[0]))
 
     @staticmethod
     def backward(ctx, upstream: Tensor):
-        student, attention, peak, total = ctx.saved_tensors
+        student, *saved = ctx.saved_tensors
         if torch.is_grad_enabled():
             loss = sum(ctx.terms(plain_attention(student, ctx.plan.index, ctx.plan.bins)))
             return *torch.autograd.grad(loss, student, upstream, create_graph=True), None, None
         # Derivative with respect to the attention vectors, term by term, so that only one term's temporaries are held.
-        slopes, seen = torch.zeros_like(attention), attention.detach().requires_grad_()
+        slopes, seen = torch.zeros_like(saved[0]), saved[0].detach().requires_grad_()
         with torch.enable_grad():
             for term in ctx.terms(seen):
                 slopes += torch.autograd.grad(term, seen)[0]
-        return ctx.plan.gradient(student, slopes, attention, peak, total, upstream), None, None
+        return ctx.plan.gradient(student, slopes, upstream, *saved), None, None
 
 
 def draw_pairs(labels: Tensor, *, shape: tuple[int, ...] = (), generator: torch.Generator | None = None) -> Pairs:
@@ -215,6 +214,5 @@ def _check_pairs(pairs: Pairs, shapes: list[tuple[int, ...]], batch: int, device
     for name, index in (("same", same), ("other", other)):
         fits = isinstance(index, Tensor) and tuple(index.shape) in shapes and index.dtype in (torch.int32, torch.int64)
         if not fits or (index.is_cpu and not -1 <= int(index.min()) <= int(index.max()) < batch):
-            expected = f"integers {' or '.join(map(str, shapes))} from -1 to {batch - 1}"
-            raise ValueError(f"pairs: {name} is {received(index)}, expected {expected}")
+            raise ValueError(f"pairs: {name} is {received(index)}, expected integers {shapes} from -1 to {batch - 1}")
     return same.to(device, torch.int64), other.to(device, torch.int64)

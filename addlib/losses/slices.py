@@ -17,12 +17,8 @@ from torch.nn import functional
 from ._checks import check_choice, check_maps, chunks, received, untraced, working_dtype
 
 COORDINATES = ("index", "unit")
-
-# Below this largest modulus the mass of a map fades to zero, where dividing by its norm would blow up noise.
-SMALLEST_PEAK = 1e-12
-
-# An element this close below an edge (in bins) counts as on it, however a device rounds.
-EDGE_TOLERANCE = 1e-9
+SMALLEST_PEAK = 1e-12  # below this largest modulus the mass of a map fades to zero: its norm would blow up noise
+EDGE_TOLERANCE = 1e-9  # an element this close below an edge (in bins) counts as on it, however a device rounds
 
 
 def plain_mass(features: Tensor) -> Tensor:
@@ -35,8 +31,7 @@ def plain_mass(features: Tensor) -> Tensor:
 def plain_attention(features: Tensor, index: Tensor, bins: int) -> Tensor:
     """Attention (B, K, bins): in every view each element adds its mass to its bin, ``index`` (K, N)."""
     mass = plain_mass(features)[:, None].expand(-1, len(index), -1)
-    nothing = mass.new_zeros(len(features), len(index), bins)
-    return nothing.scatter_add(2, index.long().expand_as(mass), mass)
+    return mass.new_zeros(len(features), len(index), bins).scatter_add(2, index.long().expand_as(mass), mass)
 
 
 def random_directions(views: int, *, generator: Generator | None = None, device: torch.device | str = "cpu") -> Tensor:
@@ -72,10 +67,7 @@ def bin_indices(projections: Tensor, bins: int) -> Tensor:
 
 @untraced
 def sliced_attention(features: Tensor, directions: Tensor, bins: int, *, coordinates: str = "index") -> Tensor:
-    """Attention vectors (B, K, bins) of maps (B, C, H, W): the mass in equal-width bins of the projected grid.
-
-    Every view of a map sums to 1; of a map whose largest modulus is below 1e-12 to less, of zeros to 0.
-    """
+    """Attention vectors (B, K, bins) of maps (B, C, H, W): their mass, in all 1, in equal-width bins of every view."""
     check_maps(features=features)
     plan = plan_slices(features.shape[1:], directions, bins, coordinates, features.device)
     if features.requires_grad and torch.is_grad_enabled():
@@ -114,9 +106,8 @@ def wasserstein_1d(positions: Tensor, first: Tensor, second: Tensor, *, p: int =
     """W_p^p, (B,), between masses (B, N) of equal sums on common ascending positions (N,), eq. 5, of order p >= 1."""
     if p == 1:
         return ((first - second).cumsum(1)[:, :-1].abs() * positions.diff()).sum(1)
-    # Between neighbouring levels of the merged cumulative functions both quantile functions are constant.
     levels = [masses.cumsum(1) for masses in (first, second)]
-    merged = torch.cat(levels, dim=1).sort(dim=1).values
+    merged = torch.cat(levels, dim=1).sort(dim=1).values  # between these both quantile functions are constant
     steps = torch.diff(merged, dim=1, prepend=merged.new_zeros(len(merged), 1))
     index = [torch.searchsorted(level.detach(), merged.detach()).clamp_(max=len(positions) - 1) for level in levels]
     return (steps * (positions[index[0]] - positions[index[1]]).abs() ** p).sum(1)
@@ -143,30 +134,25 @@ class SlicePlan(NamedTuple):
             attention[part] = functional.embedding_bag(self.order, mass, self.offsets, mode="sum").t()
         attention = attention.view(batch, -1, self.bins)
         total = attention[:, 0].sum(1, dtype=torch.float64).to(dtype)
-        # A map whose peak is not below the smallest has a mass of at least 1 in units of its peak.
-        attention /= total.clamp(min=1)[:, None, None]
+        attention /= total.clamp(min=1)[:, None, None]  # in units of its peak, a map has a mass of at least 1
         return attention, peak, total
 
-    def gradient(
-        self, features: Tensor, slopes: Tensor, attention: Tensor, peak: Tensor, total: Tensor, upstream: Tensor
-    ) -> Tensor:
-        """Gradient of sum(slopes * attention) times the scalar ``upstream``.
+    def gradient(self, features: Tensor, slopes: Tensor, upstream: Tensor, *saved: Tensor) -> Tensor:
+        """Gradient of sum(slopes * attention) times the scalar ``upstream``; ``saved`` are those of :meth:`attention`.
 
         With p = m / M, m = (A / s)^2, M = max(sum of m, 1), s the peak and q(n) the sum over views of the slopes of the
         bins that hold element n: dA = 2 A / (s^2 M) (q - sum of p q), the last term only where M is the sum of m.
         """
+        attention, peak, total = saved
         dtype, limit = working_dtype(features), torch.finfo(features.dtype).max
         half = limit < torch.finfo(dtype).max
-        scale = 2 / (peak * total.clamp(min=1))
-        if not half:
-            scale = scale * upstream
+        scale = 2 / (peak * total.clamp(min=1)) * (1 if half else upstream)
         mean = (slopes * attention).sum((1, 2), dtype=torch.float64).to(dtype) * (total >= 1)
         views = torch.arange(len(self.index), dtype=torch.int32, device=features.device)
         per_element = torch.add(self.index, views[:, None] * self.bins).t().contiguous()  # (N, K), through all views
         gradient = torch.empty_like(features)
         for part in chunks(features):
-            # The batch is the last axis, so that a number for each sample is a row.
-            rows = slopes[part].flatten(1).t().contiguous()
+            rows = slopes[part].flatten(1).t().contiguous()  # the batch last: a number for each sample is a row
             spread = functional.embedding_bag(per_element, rows, mode="sum").sub_(mean[part]).mul_(scale[part])
             chunk = features[part].to(dtype).flatten(1)
             result = torch.empty_like(chunk).copy_(spread.t()).mul_(chunk).div_(peak[part, None])
@@ -179,15 +165,12 @@ class SlicePlan(NamedTuple):
 def plan_slices(
     shape: Sequence[int], directions: Tensor, bins: int, coordinates: str, device: torch.device, raster: bool = False
 ) -> SlicePlan:
-    """Bins of a grid (C, H, W) seen from directions (K, 3), and its elements in the order of their bins.
-
-    ``raster``: the direction decides how many elements a bin has; they are cut in raster order, as in the published code.
-    """
+    """Bins of a grid (C, H, W) seen from directions (K, 3), and its elements in the order of their bins."""
     projections = project_grid(shape, _check_directions(directions).to(device), coordinates=coordinates)
     index = bin_indices(projections, bins).flatten(1).to(torch.int16 if bins < 2**15 else torch.int32)
     views, elements = index.shape
     order, starts = _sort(index, bins)
-    if raster:
+    if raster:  # as in the published code: directions decide how many elements a bin has, raster order decides which
         cuts = (starts[:, 1:] + 1).clamp_(max=elements).contiguous()
         along = torch.arange(elements, device=device).expand(views, -1).contiguous()
         index = torch.searchsorted(cuts, along, right=True).to(index.dtype)

@@ -48,10 +48,8 @@ def test_frequency(case, gamma):
 @pytest.mark.parametrize("eta", [0, 50])
 def test_multi_view(case, eta):
     student = case["student"].requires_grad_()
-    loss = multi_view_attention_loss(
-        student, case["teacher"], case["labels"], directions=case["directions"], pairs=all_pairs(case), eta=eta,
-        variant="published",
-    )  # fmt: skip
+    options = {"directions": case["directions"], "pairs": all_pairs(case), "eta": eta, "variant": "published"}
+    loss = multi_view_attention_loss(student, case["teacher"], case["labels"], **options)
     check(loss, student, case[f"mv_eta{eta}"], case[f"mv_eta{eta}_grad"])
 
 

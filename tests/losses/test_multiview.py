@@ -26,17 +26,6 @@ def test_value_matches_the_loops(variant, pairs_shape, margin, labels, maps, ora
         assert loss.item() == pytest.approx(expected, rel=1e-11)
 
 
-def test_float32_is_close_to_float64(maps, device):
-    student, teacher = maps((8, 64, 8, 8), dtype=torch.float32, device=device)
-    found = []
-    for dtype in (torch.float32, torch.float64):
-        x = student.detach().to(dtype).requires_grad_()
-        loss = multi_view_attention_loss(x, teacher.to(dtype), torch.arange(8) % 2, generator=seeded())
-        found.append((loss.item(), torch.autograd.grad(loss, x)[0].double()))
-    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
-    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=1e-5 * float(found[1][1].abs().max()))
-
-
 @pytest.mark.parametrize("shape", [(), (3, 2)])
 def test_drawn_pairs(shape, device):
     labels = torch.tensor([0, 1, 0, 1, 1, 2, 0], device=device)
@@ -78,7 +67,7 @@ INDEX = torch.tensor([1, 0])
         ({"eta": float("inf")}, "eta is inf"),
         ({"directions": torch.ones(2, 3)}, "expected unit rows"),
         ({"pairs": (INDEX, INDEX.float())}, r"other is \(2,\) torch.float32, expected integers"),
-        ({"pairs": (INDEX, torch.zeros(3, 2).long())}, r"other is \(3, 2\).*expected integers \(2,\) or \(12, 2\)"),
+        ({"pairs": (INDEX, torch.zeros(3, 2).long())}, r"other is \(3, 2\).*expected integers \[\(2,\), \(12, 2\)\]"),
         ({"pairs": (INDEX + 1, INDEX)}, "same is .*from -1 to 1"),
     ],
 )
