@@ -66,9 +66,8 @@ def test_one_row_a_training_whoever_writes_and_in_whatever_order(tmp_path):
     assert (table["accuracy"] == 1 / 3).all() and sorted(table["key"]) == sorted(run.key("ff") for run in runs)
     assert [Run.of(each) for each in table.to_dict("records")] == [ADD, *runs[:6]]
     assert written["versions"] == '{"torch": "2"}' and read_results(tmp_path / "none.csv").empty
-    record(row(ADD, large_auc=0.7, made_with="012345678901"), "smoke", path=paths[0])
-    table = read_results(paths[0])
-    assert table["large_auc"].count() == 1 and table["made_with"].dropna().tolist() == ["012345678901"]
+    record(row(ADD, made_with="012345678901"), "smoke", path=paths[0])
+    assert read_results(paths[0])["made_with"].dropna().tolist() == ["012345678901"]
 
 
 def test_measurements_replace_those_of_the_same_training(tmp_path):
@@ -137,17 +136,13 @@ def test_comparisons_are_paired_by_seed():
 
 def test_the_papers_tables():
     """Some numbers by hand, and the counts of cells."""
-    first, second, third = (read_paper(number, ROOT) for number in (1, 2, 3))
+    first, second, third = (
+        read_paper(number, ROOT).set_index(["manipulation", "quality", "model"]) for number in (1, 2, 3)
+    )
     assert [len(table) for table in (first, second, third)] == [80, 5, 60]
-    cell = first.query("manipulation == 'Deepfakes' and quality == 'c23' and distiller == 'at'").iloc[0]
-    assert (cell["detector"], cell["accuracy"], cell["recall_at_1"]) == ("resnet50", 97.37, 98.72)
-    assert second.set_index("distiller").loc["mv", ["settings", "accuracy"]].values.tolist() == [
-        ['{"eta": 0}', 67.01],
-        ["{}", 68.14],
-    ]
-    gain = third.pivot(index=["detector", "manipulation", "quality"], columns="distiller", values="accuracy")
-    most = (gain["add"] - gain["none"]).groupby("detector").max().round(1)
-    assert most.to_dict() == {"resnet18": 7.0, "resnet34": 5.8, "efficientnet_b0": 7.1}
+    wanted = {"detector": "resnet50", "distiller": "at", "accuracy": 97.37, "recall_at_1": 98.72, "settings": "{}"}
+    assert first.loc["Deepfakes", "c23", "AT-ResNet50"].to_dict() == wanted
+    assert second.query("settings == '{\"eta\": 0}'")["accuracy"].tolist() == [67.01] and third["accuracy"].max() < 100
 
 
 @pytest.mark.parametrize("name", ["runs", "look", "outside"])
