@@ -10,7 +10,7 @@ import pytest
 
 from addlib import results
 from addlib.metrics import auc
-from addlib.results import Run, read_paper, read_results, record, record_measurements, scores_of
+from addlib.results import Run, read_results, record, record_measurements, scores_of
 
 ROOT = Path(__file__).resolve().parents[1]
 ADD = Run("FaceSwap", "c40", "resnet18_narrow", "add", "mini", settings={"alpha": 0.1})
@@ -132,17 +132,6 @@ def test_comparisons_are_paired_by_seed():
     assert results.mean_over_manipulations(add).tolist() == pytest.approx([30, 45]), "of seeds with every manipulation"
     with pytest.raises(ValueError, match="c40 has a seed twice"):
         results.over_seeds(add, "quality")
-
-
-def test_the_papers_tables():
-    """Some numbers by hand, and the counts of cells."""
-    first, second, third = (
-        read_paper(number, ROOT).set_index(["manipulation", "quality", "model"]) for number in (1, 2, 3)
-    )
-    assert [len(table) for table in (first, second, third)] == [80, 5, 60]
-    wanted = {"detector": "resnet50", "distiller": "at", "accuracy": 97.37, "recall_at_1": 98.72, "settings": "{}"}
-    assert first.loc["Deepfakes", "c23", "AT-ResNet50"].to_dict() == wanted
-    assert second.query("settings == '{\"eta\": 0}'")["accuracy"].tolist() == [67.01] and third["accuracy"].max() < 100
 
 
 @pytest.mark.parametrize("name", ["runs", "look", "outside"])

@@ -113,14 +113,6 @@ def test_two_ways_cover_the_truth(n, count, seeds, people):
     assert people <= seeds or alone < 0.8 * trials, "intervals over the seeds alone miss the people"
 
 
-def test_power_by_simulation():
-    random = np.random.default_rng(0)
-    for difference, n in ((0.0, 3), (2.0, 3), (2.0, 8)):
-        samples = random.normal(difference, 1.5, (20_000, n))
-        seen = stats.ttest_1samp(samples, 0, axis=1).pvalue < 0.05
-        assert metrics.power(difference, 1.5, n) == pytest.approx(seen.mean(), abs=0.01)
-
-
 @pytest.mark.parametrize(
     ("low", "high", "found"), [(0.1, 5, 0), (0.1, 0.5, 0), (-0.9, 0.9, 2), (0, 0, 2), (-0.9, 1.0, 3), (-3, 2, 3), (math.nan, math.nan, 3)]
 )  # fmt: skip
