@@ -99,8 +99,7 @@ def results_file(root=None, name: str = "runs") -> Path:
 
 def read_results(path=None) -> pd.DataFrame:
     """All rows of a table, that of the trainings by default; an empty one if there is no file. Settings are JSON."""
-    path = Path(path or results_file())
-    columns = ["key", "profile", *COLUMNS, *METRICS[:10], "data"]
+    path, columns = Path(path or results_file()), ["key", "profile", *COLUMNS, *METRICS[:10], "data"]
     return pd.read_csv(path, dtype=TEXT) if path.is_file() else pd.DataFrame(columns=columns)
 
 
@@ -201,10 +200,8 @@ def mean_over_manipulations(values: pd.Series) -> pd.Series:
 
 def format_interval(found: SeedInterval | None, sign: str = "", digits: int = 1) -> str:
     """Mean ± half the width, as tables show it; one seed has no interval; "-" for None. sign: "+" shows it always."""
-    if found is None:
-        return "-"
-    half = f" ± {found.high - found.mean:.{digits}f}" if found.seeds > 1 else ""
-    return f"{found.mean:{sign}.{digits}f}{half}"
+    half = f" ± {found.high - found.mean:.{digits}f}" if found and found.seeds > 1 else ""
+    return f"{found.mean:{sign}.{digits}f}{half}" if found else "-"
 
 
 def read_paper(table: int, root=None) -> pd.DataFrame:

@@ -142,9 +142,7 @@ def _gpus() -> tuple[str, ...]:
 @contextlib.contextmanager
 def _a_gpu():
     """The environment that shows one GPU no other sweep of this user has; waits until one is free. Empty without GPUs."""
-    folder = (
-        Path(tempfile.gettempdir()) / f"addlib-{getattr(os, 'getuid', int)()}"
-    )  # others may not open this user's files
+    folder = Path(tempfile.gettempdir()) / f"addlib-{getattr(os, 'getuid', int)()}"  # one a user
     while gpus := _gpus():
         for name in gpus:
             with contextlib.suppress(InUseError), locked(folder / f"gpu-{name.replace('/', '-')}.lock", wait=False):

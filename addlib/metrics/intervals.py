@@ -133,14 +133,6 @@ def verdict(interval, delta: float) -> str:
     return VERDICTS[[*(lies(interval, *each) for each in ranges), "inside"].index("inside")]
 
 
-def power(difference: float, sd: float, n: int, level: float = 0.95) -> float:
-    """How often the two-sided t test of n paired seeds shows a true difference; sd: of the differences seed by seed."""
-    from scipy.special import nctdtr
-
-    limit, shift = _t(level, n - 1), difference * math.sqrt(n) / sd
-    return float(1 - nctdtr(n - 1, shift, limit) + nctdtr(n - 1, shift, -limit))
-
-
 def _t(level: float, df: float) -> float:
     """Half the width of Student's interval, in standard errors; NaN for no degree of freedom."""
     from scipy.special import stdtrit  # scipy.stats takes seconds to import
