@@ -23,22 +23,15 @@ KNOWN = ("addlib", "torch", "torchvision", "timm")  # packages whose code or ver
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained detector and what is known about it; ``detector, row = trained`` works as well.
+    """A trained detector and what is known about it; ``detector, row = trained`` works as well."""
 
-    Attributes:
-        detector: in evaluation mode, on the CPU, with the weights of the best validation.
-        row: one row of results: settings, metrics on the test split, provenance.
-        history: one row for every logged step: ``step``, ``epoch``, ``train_*``, ``val_*``.
-        predictions: of the validation and the test split: ``split``, ``video``, ``frame``, ``label``, ``probability`` of fake,
-            ``log_odds``.
-        folder: where it is kept, or None.
-    """
-
-    detector: nn.Module
-    row: dict
-    history: pd.DataFrame
-    predictions: pd.DataFrame
-    folder: Path | None = None
+    detector: nn.Module  #: in evaluation mode, on the CPU, with the weights of the best validation
+    row: dict  #: one row of results: settings, metrics on the test split, provenance
+    history: pd.DataFrame  #: a row for every logged step: ``step``, ``epoch``, ``train_*``, ``val_*``
+    predictions: (
+        pd.DataFrame
+    )  #: of val and test: ``split``, ``video``, ``frame``, ``label``, ``probability`` of fake, ``log_odds``
+    folder: Path | None = None  #: where it is kept
 
     def __iter__(self):
         return iter((self.detector, self.row))

@@ -8,19 +8,17 @@ import sys
 import textwrap
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
-import pandas as pd
 import pytest
 import torch
 
 from addlib import provenance
-from addlib.detectors import Detection, create_detector, read_detector
+from addlib.detectors import Detection, read_detector
 from addlib.faceforensics import FacePairs, data_hash, read_manifest
 from addlib.results import Run
-from addlib.training import RECIPES, Distiller, Recipe, fit_detector, fit_student, register_distiller, store
-from addlib.training.engine import trainer_options
-from addlib.training.hardware import Hardware, load_pairs, step_fits
-from addlib.training.task import EpochLoader, TrainingTask
+from addlib.training import RECIPES, Distiller, Recipe, engine, fit_detector, fit_student, register_distiller
+from addlib.training.engine import EpochLoader, TrainingTask
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = {"epochs": 3, "batch_size": 4, "validations": 2}
@@ -39,9 +37,9 @@ def same(one, two):
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def run(script, *arguments, **environment):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
-    command = [sys.executable, *map(str, script if isinstance(script, list) else [script]), *map(str, arguments)]
+def run(*arguments, **environment):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())} | environment
+    command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -64,27 +62,22 @@ def test_a_training_gives_a_detector_and_a_row(teacher, prepared):
 
 
 def test_the_same_again_is_loaded_and_what_other_code_made_is_not(teacher, prepared, monkeypatch):
-    again = fit_detector(prepared, "FaceSwap", "raw", folder=teacher.folder.parent, **OPTIONS)
+    options = {"folder": teacher.folder.parent, **OPTIONS}
+    again = fit_detector(prepared, "FaceSwap", "raw", **options)
     assert same(again, teacher) and again.row == teacher.row and again.predictions.equals(teacher.predictions)
     trained = []
-    monkeypatch.setattr(TrainingTask, "on_train_end", lambda task: trained.append(task))
-    for number, change in enumerate(({"retrain": True}, {"code": "another"}), 1):
-        if "code" in change:
-            monkeypatch.setattr(provenance, "code_hash", lambda *_: "another")
-        options = {name: value for name, value in change.items() if name == "retrain"}
-        other = fit_detector(prepared, "FaceSwap", "raw", folder=teacher.folder.parent, **OPTIONS, **options)
-        assert len(trained) == number and other.key == teacher.key and same(other, teacher)
+    monkeypatch.setattr(TrainingTask, "on_fit_start", lambda task: trained.append(task))
+    fit_detector(prepared, "FaceSwap", "raw", retrain=True, **options)
+    monkeypatch.setattr(provenance, "code_hash", lambda *_: "another")
+    other = fit_detector(prepared, "FaceSwap", "raw", **options)
+    assert len(trained) == 2 and other.key == teacher.key and same(other, teacher)
     assert other.row["made_with"] != teacher.row["made_with"]
 
 
 def test_a_fix_of_the_metrics_makes_trainings_old():
     """Their rows hold scores."""
-    assert {
-        "addlib.metrics.scoring",
-        "addlib.losses.multiview",
-        "addlib.detectors.resnet",
-        "addlib.faceforensics.pairs",
-    } <= set(provenance.modules_behind("addlib.training"))
+    behind = ("metrics.scoring", "losses.multiview", "detectors.resnet", "faceforensics.pairs")
+    assert {f"addlib.{name}" for name in behind} <= set(provenance.modules_behind("addlib.training"))
 
 
 def test_a_seed_decides(teacher, prepared):
@@ -110,22 +103,15 @@ def test_student_leaves_its_teacher_as_it_is(teacher, prepared, distiller):
 
 
 def test_start_from_the_teacher_or_a_file(teacher, prepared, monkeypatch):
-    starts = []
-    monkeypatch.setattr(
-        TrainingTask, "on_fit_start", lambda task: starts.append(task.detector.head.weight.detach().clone())
-    )
-    path = teacher.folder / "weights.safetensors"
-    for start, options in (
-        ("teacher", {"teacher": teacher, "distiller": "none"}),
-        (path, {"teacher": None, "distiller": "none"}),
-    ):
-        found = fit_student(prepared, "FaceSwap", "c40", start=start, **options, **BRIEF)
+    starts, path = [], teacher.folder / "weights.safetensors"
+    monkeypatch.setattr(TrainingTask, "on_fit_start", lambda task: starts.append(task.detector.head.weight.clone()))
+    for start, guide in (("teacher", teacher), (path, None)):
+        found = fit_student(prepared, "FaceSwap", "c40", start=start, teacher=guide, distiller="none", **BRIEF)
         assert torch.equal(starts[-1], teacher.detector.head.weight) and found.row["start"] == str(start)
     assert Run.of(found.row).teacher is None
     with pytest.raises(ValueError, match="start is 'teacher', a resnet18_narrow, and the student is a resnet34_narrow"):
-        fit_student(
-            prepared, "FaceSwap", "c40", teacher=teacher, start="teacher", **BRIEF | {"detector": "resnet34_narrow"}
-        )
+        options = BRIEF | {"detector": "resnet34_narrow"}
+        fit_student(prepared, "FaceSwap", "c40", teacher=teacher, start="teacher", **options)
 
 
 def test_what_a_backbone_changes_of_the_loss(prepared, teacher, monkeypatch):
@@ -144,7 +130,7 @@ def test_what_a_backbone_changes_of_the_loss(prepared, teacher, monkeypatch):
 KILLED = """
     import os, sys
     from addlib.training import fit_detector, fit_student
-    from addlib.training.task import TrainingTask
+    from addlib.training.engine import TrainingTask
 
     whole = TrainingTask.training_step
     def dies(self, batch, index):
@@ -162,9 +148,7 @@ KILLED = """
 @pytest.mark.slow
 def test_killed_and_resumed_is_as_if_never_killed(prepared, tmp_path):
     """Bit for bit, with a distiller that has parameters of its own; from the beginning if the checkpoint is cut short."""
-    done = run(
-        ["-c", textwrap.dedent(KILLED) % SHORT], prepared, tmp_path, OMP_NUM_THREADS=str(torch.get_num_threads())
-    )
+    done = run("-c", textwrap.dedent(KILLED) % SHORT, prepared, tmp_path)
     assert done.returncode == 9, done.stderr
     left = [path for path in tmp_path.iterdir() if path.is_dir() and not (path / "row.json").exists()]
     assert len(left) == 1 and (left[0] / "checkpoints" / "last.ckpt").is_file()
@@ -207,7 +191,7 @@ def test_two_devices(prepared, tmp_path, where):
     script, folder = textwrap.dedent(PARALLEL) % SHORT, tmp_path / "runs"
     if where == "script":
         (tmp_path / "parallel.py").write_text(script)
-        done = run(tmp_path / "parallel.py", prepared, folder)
+        done = run(tmp_path / "parallel.py", prepared, folder, OMP_NUM_THREADS="1")
         assert done.returncode == 0, done.stderr
         said = done.stdout
     else:
@@ -227,15 +211,8 @@ def test_ranks_that_a_launcher_left_behind_do_not_count(prepared, tmp_path):
         f"detector='resnet18_narrow', recipe='mini', changes={BRIEF['changes']!r}, folder=sys.argv[2], accelerator='cpu'); "
         "print('rows', len(found.history), (found.folder / 'row.json').is_file())"
     )
-    left = {
-        "RANK": "1",
-        "LOCAL_RANK": "1",
-        "WORLD_SIZE": "2",
-        "SLURM_NTASKS": "2",
-        "SLURM_JOB_NAME": "mine",
-        "SLURM_PROCID": "1",
-    }
-    done = run(["-c", code], prepared, tmp_path, **left)
+    left = dict.fromkeys(("RANK", "LOCAL_RANK", "SLURM_PROCID"), "1") | {"SLURM_JOB_NAME": "mine"}
+    done = run("-c", code, prepared, tmp_path, WORLD_SIZE="2", SLURM_NTASKS="2", **left)
     assert done.returncode == 0 and "rows 1 True" in done.stdout, done.stderr
 
 
@@ -246,7 +223,6 @@ def test_training_stops_early(prepared):
 
 
 def test_a_loss_that_is_not_finite_stops_and_is_named(teacher, prepared, monkeypatch):
-    monkeypatch.setattr("addlib.training.distillers.DISTILLERS", {})
 
     @register_distiller("bad")
     class Bad(Distiller):
@@ -261,19 +237,17 @@ def test_a_loss_that_is_not_finite_stops_and_is_named(teacher, prepared, monkeyp
 
 
 def test_classifier_alone_and_frequency_later(teacher, prepared, monkeypatch):
-    seen, step = [], TrainingTask.training_step
+    seen, step = set(), TrainingTask.training_step
 
     def watched(self, batch, index):
         learns = [name for name, parameter in self.detector.named_parameters() if parameter.requires_grad]
-        seen.append((self.current_epoch, learns, self.distiller.frequency_on))
+        seen.add((self.current_epoch, learns == ["head.weight", "head.bias"], self.distiller.loss.alpha))
         return step(self, batch, index)
 
     monkeypatch.setattr(TrainingTask, "training_step", watched)
     changes = SHORT | {"classifier_epochs": 1, "frequency_from": 2}
     fit_student(prepared, "FaceSwap", "c40", teacher=teacher, recipe="mini", changes=changes)
-    for epoch, learns, frequency in seen:
-        assert (learns == ["head.weight", "head.bias"]) == (epoch < 1) and frequency == (epoch >= 2)
-    assert {epoch for epoch, *_ in seen} == {0, 1, 2}
+    assert seen == {(0, True, 0), (1, False, 0), (2, False, 1)}
 
 
 def test_teacher_and_student_see_the_same_window_somewhere(teacher):
@@ -305,16 +279,14 @@ def test_validation_auc_of_a_sure_network_and_of_one_class():
     """In float32 the probabilities of odds from 17 on are all 1."""
     logged = {}
     task = TrainingTask(torch.nn.Identity(), RECIPES["mini"])
-    task._trainer, task.log = (
-        SimpleNamespace(world_size=1),
-        lambda name, value, **_: logged.update({name: float(value)}),
-    )
+    task._trainer = SimpleNamespace(world_size=1)
+    task.log = lambda name, value, **_: logged.update({name: float(value)})
     for odds, labels, wanted in (
         ([18.0, 20.0, 25.0, 30.0], [0, 0, 1, 1], 1.0),
         ([25.0, 20.0, 18.0, 30.0], [0, 0, 1, 1], 0.5),
         ([1.0, 2.0], [1, 1], math.nan),
     ):
-        task._answers = [(torch.tensor(2.0), torch.tensor(odds), torch.tensor(labels))]
+        task._answers = [(torch.tensor([2.0]), torch.tensor(odds), torch.tensor(labels))]
         task.on_validation_epoch_end()
         assert logged["val_auc"] == pytest.approx(wanted, nan_ok=True) and logged["val_loss"] == 2 / len(odds)
 
@@ -348,27 +320,40 @@ def lost(prepared, out, split, kind):
 
 
 def test_one_class_is_not_trained_on_in_silence(prepared, tmp_path):
-    with pytest.raises(
-        ValueError, match=r"all 8 training pairs are real; expected both. 4 videos were left out: \[\('FaceSwap'"
-    ):
+    said = r"all 8 training pairs are real; expected both. 4 videos were left out: \[\('FaceSwap'"
+    with pytest.raises(ValueError, match=said):
         fit_detector(lost(prepared, tmp_path / "train", "train", "FaceSwap"), "FaceSwap", "c40", **BRIEF)
-    found = fit_detector(
-        lost(prepared, tmp_path / "val", "val", "FaceSwap"), "FaceSwap", "c40", folder=tmp_path / "r", **BRIEF
-    )
+    options = {"folder": tmp_path / "runs", **BRIEF}
+    found = fit_detector(lost(prepared, tmp_path / "val", "val", "FaceSwap"), "FaceSwap", "c40", **options)
     assert math.isnan(found.row["val_auc"]) and 0 <= found.row["auc"] <= 1
     assert "val_auc" not in found.history or found.history["val_auc"].isna().all()
-    again = fit_detector(tmp_path / "val", "FaceSwap", "c40", folder=tmp_path / "r", **BRIEF)
-    assert math.isnan(again.row["val_auc"]) and again.row["date"] == found.row["date"]
+    again = fit_detector(tmp_path / "val", "FaceSwap", "c40", **options)
+    assert math.isnan(again.row["val_auc"]) and again.row["seconds"] == found.row["seconds"]
     found = fit_detector(lost(prepared, tmp_path / "test", "test", "original"), "FaceSwap", "c40", **BRIEF)
     assert math.isnan(found.row["auc"]) and 0 <= found.row["accuracy"] <= 1
 
 
-def test_a_recipe_object_works_and_its_weights_say_what_a_prediction_needs(prepared, tmp_path):
+def test_a_recipe_and_a_distiller_of_ones_own(teacher, prepared, tmp_path, monkeypatch):
+    """The weights say what a prediction needs; when the code of the distiller changes, the student is trained again."""
+
+    @register_distiller("mine")
+    class Mine(Distiller):
+        def __init__(self, student, teacher):
+            super().__init__()
+
+        def forward(self, student, *_):
+            return {"mine": student.embedding.square().mean()}
+
     recipe = Recipe("mine", epochs=1, batch_size=4, validations=1, shift=4)
-    found = fit_detector(prepared, "FaceSwap", "c40", detector="resnet18_narrow", recipe=recipe, folder=tmp_path)
-    assert found.row["recipe"] == "mine" and found.row["changes"]["epochs"] == 1
+    options = {"teacher": teacher, "recipe": recipe, "distiller": "mine", "folder": tmp_path}
+    found = fit_student(prepared, "FaceSwap", "c40", **options)
     _, about = read_detector(found.folder / "weights.safetensors")
-    assert about["recipe"] == "mine" and about["shift"] == 4
+    assert (
+        about["recipe"] == found.row["recipe"] == "mine" and about["shift"] == 4 and found.row["changes"]["epochs"] == 1
+    )
+    monkeypatch.setattr("inspect.getsource", lambda kind: "another")
+    again = fit_student(prepared, "FaceSwap", "c40", **options)
+    assert again.row["made_with"] != found.row["made_with"]
 
 
 def test_compiled(prepared, monkeypatch):
@@ -380,68 +365,75 @@ def test_compiled(prepared, monkeypatch):
     assert len(compiled) == 1 and same(one, two) and one.row["made_with"] != two.row["made_with"]
 
 
-def test_a_bar_for_people_only(monkeypatch):
-    from addlib.training.engine import _shows
+def test_a_bar_for_people_only(prepared, monkeypatch):
+    import lightning
 
-    assert _shows(True) and not _shows(False)
-    for people in (True, False):
+    shown, trainer = [], lightning.Trainer
+
+    def watched(enable_progress_bar, **options):
+        shown.append(enable_progress_bar)
+        return trainer(enable_progress_bar=False, **options)
+
+    monkeypatch.setattr(lightning, "Trainer", watched)
+    for progress, people in ((True, False), (False, True), (None, True), (None, False)):
         monkeypatch.setattr(sys.stderr, "isatty", lambda people=people: people, raising=False)
-        assert _shows(None) == people
+        fit_detector(prepared, "FaceSwap", "raw", progress=progress, **BRIEF)
+    assert shown == [True, False, True, False]
 
 
 def test_import_and_a_kept_training_need_no_lightning(teacher, prepared):
+    folder = teacher.folder.parent
     code = (
         "import sys; import addlib.training as t; print({'lightning', 'torchmetrics', 'timm', 'torchvision'} & set(sys.modules)); "
-        f"t.fit_detector(sys.argv[1], 'FaceSwap', 'raw', detector='resnet18_narrow', recipe='mini', changes={SHORT!r}, "
-        "folder=sys.argv[2]); print('lightning' in sys.modules)"
+        f"t.fit_detector(sys.argv[1], 'FaceSwap', 'raw', folder=sys.argv[2], **{OPTIONS!r}); print('lightning' in sys.modules)"
     )
-    again = fit_detector(prepared, "FaceSwap", "raw", folder=teacher.folder.parent, **OPTIONS)
-    done = run(["-c", code], prepared, again.folder.parent, OMP_NUM_THREADS=str(torch.get_num_threads()))
+    fit_detector(prepared, "FaceSwap", "raw", folder=folder, **OPTIONS)
+    done = run("-c", code, prepared, folder)
     assert done.stdout.split("\n")[:2] == ["set()", "False"], done.stderr
 
 
 def test_hardware():
-    assert Hardware.choose("cpu", "auto", 1, "auto").processes == 1
-    both, alone = (Hardware.choose("cpu", count, 1, "32-true") for count in ("2", 1))
-    assert both.processes == 2 and both.decides() != alone.decides() and both.home == "cpu"
-    strategies = {}
-    for epochs in (0, 1):
-        task = SimpleNamespace(recipe=Recipe.named("mini", classifier_epochs=epochs))
-        strategies[epochs] = [trainer_options(hardware, task)["strategy"] for hardware in (alone, both)]
+    assert engine.Hardware.choose("cpu", "auto", 1, "auto").processes == 1
+    both, alone = (engine.Hardware.choose("cpu", count, 1, "32-true") for count in ("2", 1))
+    assert both.processes == 2
     # Only a frozen body leaves parameters without a gradient, and looking for them costs.
-    assert strategies == {0: ["auto", "ddp"], 1: ["auto", "ddp_find_unused_parameters_true"]}
+    found = [
+        engine.trainer_options(hardware, freezes)["strategy"] for hardware in (alone, both) for freezes in (False, True)
+    ]
+    assert found == ["auto", "auto", "ddp", "ddp_find_unused_parameters_true"]
 
 
 def test_crops_are_held_where_there_is_room(prepared, monkeypatch):
-    where = (prepared, "FaceSwap", "c40", "train")
-    assert load_pairs(*where).device.type == "cpu"
-    monkeypatch.setattr("addlib.training.hardware.free_memory", lambda place: 100)
-    assert load_pairs(*where).device is None, "read from disk"
-    monkeypatch.undo()
-    whole = FacePairs._whole
+    def place(device="cpu"):
+        pairs = FacePairs(prepared, "FaceSwap", "c40", "train")
+        engine.hold(pairs, device)
+        return pairs.device and pairs.device.type
+
+    assert place() == "cpu"
+    # Nothing is held on the meta device, so what is held there is none too many.
+    assert place("meta") == "meta"
     for error in (MemoryError, RuntimeError):
-
-        def full(self, side, error=error):
-            raise error("can't allocate memory")
-
-        monkeypatch.setattr(FacePairs, "_whole", full)
-        assert load_pairs(*where).device is None
-    monkeypatch.setattr(FacePairs, "_whole", whole)
+        with monkeypatch.context() as patch:
+            patch.setattr(FacePairs, "_whole", Mock(side_effect=error("can't allocate memory")))
+            assert place() is place("meta") is None, "read from disk"
+    monkeypatch.setattr(engine, "free_memory", lambda: 100)
+    assert place() is None
 
 
-def test_a_step_that_does_not_fit_beside_the_crops(prepared, monkeypatch):
-    """The network, its gradients and activations count."""
-    pairs = load_pairs(prepared, "FaceSwap", "c40", "train")
-    task = TrainingTask(create_detector("resnet18_narrow"), Recipe.named("mini", batch_size=4))
-    before = task.detector.head.weight.clone()
-    assert step_fits(task, pairs, "32-true") and torch.equal(task.detector.head.weight, before)
-    assert next(task.detector.parameters()).grad is None
+def test_a_gpu_too_small_for_crops_and_network(teacher, prepared, monkeypatch):
+    """The training starts again with the crops on the host, and nothing of the first attempt is left."""
+    tried, step = [], TrainingTask.training_step
 
-    def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+    def full(self, batch, index):
+        tried.append(self.global_step)
+        if len(tried) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return step(self, batch, index)
 
     monkeypatch.setattr(TrainingTask, "training_step", full)
-    assert not step_fits(task, pairs, "32-true")
+    found = fit_detector(prepared, "FaceSwap", "raw", **OPTIONS)
+    assert tried == [0, 1, *range(12)] and same(found, teacher)
+    assert found.history["step"].is_unique
 
 
 def test_epochs_differ_and_return(prepared):
@@ -454,47 +446,3 @@ def test_epochs_differ_and_return(prepared):
     assert torch.equal(first, again) and not torch.equal(first, later)
     held = EpochLoader(pairs, 5, training=False)
     assert len(loader) == 4 and [len(labels) for *_, labels in held] == [5, 5, 5, 1] and len(held) == 4
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_batch_does_not_wait_for_the_gpu(prepared):
-    batches = FacePairs(prepared, "FaceSwap", "c40", "train", device="cuda").batches(4, flip=0.5)
-    next(batches)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        next(batches)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-
-
-def test_history_prefers_the_later_attempt(tmp_path):
-    for number, rows in enumerate(
-        [
-            "step,epoch,train_loss,val_auc\n9,0,1.0,\n9,0,,.5\n19,1,.9,\n",
-            "step,epoch,train_loss,val_auc\n19,1,.8,\n29,1,.7,\n",
-        ]
-    ):
-        folder = tmp_path / "csv" / f"attempt_{number}"
-        folder.mkdir(parents=True)
-        (folder / "metrics.csv").write_text(rows)
-    history = store.read_history(tmp_path)
-    assert history["step"].tolist() == [9, 19, 29]
-    assert history["train_loss"].tolist() == [1.0, 0.8, 0.7]
-    assert history["val_auc"][0] == 0.5 and pd.isna(history["val_auc"][1])
-    assert store.read_history(tmp_path / "empty").empty
-
-
-def test_hashes_of_weights_and_of_foreign_code():
-    torch.manual_seed(0)
-    layer = torch.nn.Linear(3, 2)
-    before = store.weights_hash(layer)
-    assert before == store.weights_hash(layer) and len(before) == 12
-    with torch.no_grad():
-        layer.bias[0] += 1e-6
-    assert before != store.weights_hash(layer)
-    assert store.foreign_code(create_detector("resnet18_narrow"), None) == []
-    assert len(store.foreign_code(Mine())) == 1
-
-
-class Mine(Distiller):
-    pass
