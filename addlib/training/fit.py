@@ -73,11 +73,8 @@ def fit_student(
         compile: torch.compile of the student.
         progress: show a bar; None shows it to people: in a terminal, or in a notebook that nobody runs headlessly.
 
-    Returns:
-        A Trained with the weights of the best validation accuracy. Scores that are not defined are NaN in its row.
-
-    Raises:
-        ValueError: settings that do not fit, or training crops of one class. FloatingPointError: the loss is not finite.
+    Returns a Trained with the weights of the best validation accuracy. Scores that are not defined are NaN in its row. Raises
+    ValueError for settings that do not fit and training crops of one class, FloatingPointError where the loss is not finite.
     """
     recipe = Recipe.named(recipe, **(changes or {}))
     guide = teacher.detector if isinstance(teacher, Trained) else teacher

@@ -73,12 +73,10 @@ def predict(
 
 
 def evaluate(predictions: Predictions) -> dict[str, float]:
-    """Metrics of predictions at frame and at video level; NaN where one is not defined, as an AUC of one class.
+    """Metrics of predictions at frame and at video level by name; NaN where one is not defined, as an AUC of one class.
 
-    Returns:
-        ``accuracy``, ``auc``, ``eer``, ``ece``, ``recall_at_1``, ``recall_at_1_other``, ``video_accuracy``, ``video_auc``.
-        recall_at_1 is test to test, as the paper says: the nearest other frame of the same split. That is nearly always a
-        frame of the same video; recall_at_1_other looks among the other videos only.
+    recall_at_1 is test to test, as the paper says: the nearest other frame of the same split. That is nearly always a frame of
+    the same video; recall_at_1_other looks among the other videos only.
     """
     _, embeddings, labels, names, _ = predictions
     found = metrics.scores(predictions.probabilities, labels)._asdict()

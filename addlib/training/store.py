@@ -44,11 +44,12 @@ class Trained:
 
 def weights_hash(module: nn.Module) -> str:
     """Twelve hexadecimal digits of all parameters and buffers of a module."""
-    found = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        found.update(name.encode())
-        found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()[:12]
+    parts = [
+        (name, tensor.cpu().contiguous().view(-1).view(torch.uint8)) for name, tensor in module.state_dict().items()
+    ]
+    return hashlib.sha256(
+        b"".join(name.encode() + bytes(tensor.numpy()) for name, tensor in sorted(parts))
+    ).hexdigest()[:12]
 
 
 def foreign_code(*parts: nn.Module | Callable | None) -> list[str]:

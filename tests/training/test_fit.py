@@ -67,7 +67,7 @@ def test_a_training_gives_a_detector_and_a_row(teacher, prepared):
 
 def test_the_same_again_is_loaded_and_what_other_code_made_is_not(teacher, prepared, monkeypatch):
     trained, folder = [], teacher.folder.parent
-    monkeypatch.setattr(TrainingTask, "on_fit_start", trained.append)
+    monkeypatch.setattr(TrainingTask, "on_fit_start", lambda task: trained.append(task))
     again = detector(prepared, folder=folder)
     assert same(again, teacher) and again.row == teacher.row and again.predictions.equals(teacher.predictions)
     assert not trained
