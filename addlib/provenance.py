@@ -31,8 +31,7 @@ def digest(settings: object) -> str:
 def code_hash(*modules: str) -> str:
     """Twelve hexadecimal digits of the code of addlib modules, such as "addlib.training", and of all that they import.
 
-    Comments, docstrings and layout do not count. Nothing is imported or run: import statements are read, wherever in a
-    file they stand. Raises ValueError for a name that is no module of addlib.
+    Comments, docstrings and layout do not count. Import statements are read, wherever they stand; nothing is run.
     """
     return digest([(name, _read(name)[0]) for name in modules_behind(*modules)])
 
@@ -47,7 +46,7 @@ def modules_behind(*modules: str) -> list[str]:
         name, called = entry = waiting.pop()
         if entry not in found:
             found.add(entry)
-            waiting += [(other, True) for other in _read(name)[2 if called else 1]]
+            waiting += [(other, True) for other in _read(name)[1 + called]]
             waiting += [(name.rpartition(".")[0], False)] if "." in name else []
     return sorted({name for name, _ in found})
 
@@ -60,8 +59,7 @@ def imported_modules(code: str) -> list[str]:
 def _path(name: str) -> Path | None:
     """The file of an addlib module, or None if it is not one."""
     first, *parts = name.split(".")
-    place = PACKAGE.joinpath(*parts)
-    files = place / "__init__.py", place.with_suffix(".py")
+    files = PACKAGE.joinpath(*parts, "__init__.py"), PACKAGE.joinpath(*parts).with_suffix(".py")
     return next((path for path in files if first == "addlib" and path.is_file()), None)
 
 
@@ -98,8 +96,8 @@ def _imports(node: ast.AST, package: str, called: bool = True) -> Iterator[str]:
 
 def record(root: Path, accelerator: str = "auto") -> dict[str, object]:
     """Device, commit, date (UTC, ISO) and versions: what is the same for all that one run computes."""
-    today = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
-    return {"device": device(accelerator), "commit": commit(root), "date": today, "versions": versions()}
+    date = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
+    return {"device": device(accelerator), "commit": commit(root), "date": date, "versions": versions()}
 
 
 def device(accelerator: str = "auto") -> str:

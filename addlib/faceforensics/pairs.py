@@ -36,8 +36,7 @@ class FacePairs(Dataset):
         size: S, in pixels.
         nbytes: of the crops that are held, or would be.
 
-    Raises:
-        ValueError: nothing fits; the message says what there is. MemoryError, RuntimeError: the device is too small.
+    Raises ValueError where nothing fits, with what there is; MemoryError or RuntimeError if the device is too small.
     """
 
     def __init__(self, out, manipulation: str, quality: str, split: str, *, device=None, sides=("raw", "compressed")):
@@ -92,7 +91,7 @@ class FacePairs(Dataset):
         self, batch_size: int, *, seed: int = 0, epoch: int = 0, shuffle: bool = True, flip: float = 0.0,
         drop_last: bool = False, rank: int = 0, world: int = 1, raw: bool = True, workers: int = 0,
     ) -> Iterator[tuple[Tensor | None, Tensor, Tensor]]:  # fmt: skip
-        """Yield (raw, compressed, labels) of one epoch, the same from disk and from any device.
+        """Yield one epoch, the same from disk and from any device: twice uint8 (B, 3, S, S), channels last, and labels (B,).
 
         Args:
             seed, epoch: both together decide order and mirroring.
@@ -101,9 +100,6 @@ class FacePairs(Dataset):
             rank, world: which process of how many; each gets its own share of the epoch.
             raw: False yields None for the raw side, which then costs nothing.
             workers: processes that read from disk.
-
-        Yields:
-            Twice uint8 (B, 3, S, S), channels last, and labels (B,) int64, where the crops are held, else on the CPU.
         """
         # Drawn on the CPU, so that every device gets the same.
         generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)

@@ -36,10 +36,8 @@ def register_distiller(name: str, loss: type | None = None, **fixed) -> Callable
     """Decorator that adds a distiller under a name, which ``fit_student`` and grids then take.
 
     It decorates a :class:`Distiller`, or a function that returns one, whose first two arguments are the answers of student
-    and teacher to one batch. Its other arguments are its settings, and their defaults stand there alone.
-
-    ``loss`` is a class to which it hands further settings on, ``fixed`` are settings that the name fixes. Raises ValueError
-    if the name is taken.
+    and teacher to one batch. Its other arguments are its settings; ``loss`` is a class to which it hands further ones on, and
+    ``fixed`` are settings that the name fixes. Raises ValueError if the name is taken.
     """
 
     def add(build):
@@ -119,8 +117,7 @@ def soft_target(student: Detection, teacher: Detection, weight: float = 1.0, **s
 class AttentionDistiller(Distiller):
     """Frequency and multi-view attention, eq. 10 of Le and Woo (AAAI 2022), see :class:`addlib.losses.ADDLoss`.
 
-    Args:
-        stage_weights_fr, stage_weights_mv: weight of every stage; those of the published code on the last four stages if None.
+    The weights of the stages are those of the published code on the last four, unless others are given.
     """
 
     def __init__(

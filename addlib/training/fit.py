@@ -20,8 +20,9 @@ from addlib.faceforensics.pairs import FacePairs
 from addlib.files import locked
 from addlib.results import Run
 
-from . import engine, store
+from . import store
 from .distillers import DISTILLERS, create_distiller, distiller_defaults
+from .hardware import Hardware, hold
 from .prediction import evaluate, predict
 from .recipe import Recipe
 from .store import Trained
@@ -58,27 +59,22 @@ def fit_student(
         manipulation, quality: such as "NeuralTextures" and "c40".
         teacher: a Trained or a detector, left as it is; None only without distiller and without start "teacher".
         distiller: one of ``training.DISTILLERS``.
-        settings: of the distiller, what differs from its defaults, such as {"beta": 4.0, "coordinates": "unit"}. Defaults of
-            the loss that a backbone changes (``loss_defaults``) stand below them.
+        settings: of the distiller, what differs from its defaults and from the ``loss_defaults`` of the backbone, such as
+            {"beta": 4.0, "coordinates": "unit"}.
         detector: name of the student, for ``addlib.detectors.create_detector``; the teacher's if None.
         recipe: name or Recipe; changes: settings of it to change, such as {"epochs": 2}.
         seed: of initial weights, order, mirroring, views and pairs.
         start: of the student: "noise", "teacher" (the weights of its teacher), "imagenet", or a path of weights.
         folder: where trainings are kept. One with the same settings, crops, code, versions and hardware is loaded instead of
-            trained again, and an interrupted one goes on after its last whole epoch. None keeps nothing.
-        retrain: train even if there is a kept one.
+            trained again, unless ``retrain``, and an interrupted one goes on after its last whole epoch. None keeps nothing.
         accelerator: "auto", "gpu" or "cpu".
         devices, nodes: as Lightning's Trainer; several devices train in parallel, each on its share of a batch.
         precision: a name of Lightning's, or "auto", see ``training.autocast``.
         compile: torch.compile of the student.
         progress: show a bar; None shows it to people: in a terminal, or in a notebook that nobody runs headlessly.
 
-    Returns:
-        A Trained with the weights of the best validation accuracy. Scores that are not defined are NaN in its row.
-
-    Raises:
-        ValueError: settings that do not exist or do not fit, or training crops of one class.
-        FloatingPointError: the loss is not finite.
+    Returns a Trained with the weights of the best validation accuracy. Scores that are not defined are NaN in its row. Raises
+    ValueError for settings that do not fit and training crops of one class, FloatingPointError where the loss is not finite.
     """
     recipe = Recipe.named(recipe, **(changes or {}))
     guide = teacher.detector if isinstance(teacher, Trained) else teacher
@@ -90,7 +86,7 @@ def fit_student(
         raise ValueError("which detector? give its name, or a teacher that has one")
     if start == "teacher" and guide.name != detector:
         raise ValueError(f"start is 'teacher', a {guide.name}, and the student is a {detector}; give both one backbone")
-    hardware = engine.Hardware.choose(accelerator, devices, nodes, precision)
+    hardware = Hardware.choose(accelerator, devices, nodes, precision)
     sides = ("compressed",) if distiller == "none" else ("raw", "compressed")
     train = FacePairs(crops, manipulation, quality, "train", sides=sides)
     val, test = (FacePairs(crops, manipulation, quality, split, sides=("compressed",)) for split in ("val", "test"))
@@ -117,8 +113,7 @@ def fit_student(
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="addlib-")))
         else:
             work = Path(folder) / f"{manipulation}-{quality}-{detector}-{distiller}-{seed}-{key}"
-            # Two processes that want the same teacher: the second waits, then loads. The processes of one parallel
-            # training are one: the first of them holds the lock.
+            # Who wants the same teacher waits, then loads it. Of one parallel training the first process holds the lock.
             if hardware.is_first():
                 stack.enter_context(locked(work.with_name(f"{work.name}.lock")))
             if not retrain and (known := store.load(work, student, made_with)) is not None:
@@ -126,36 +121,34 @@ def fit_student(
             if hardware.is_first():
                 store.begin(work, made_with, anew=retrain)
         began = time.perf_counter()
-        from .task import TrainingTask, frozen_copy  # Lightning takes seconds to import
+        from . import engine  # Lightning takes seconds to import
 
-        frozen = loss and frozen_copy(guide, hardware.precision)
-        task = TrainingTask(student, recipe, teacher=frozen, distiller=loss, seed=seed)
+        frozen = loss and engine.frozen_copy(guide, hardware.precision)
+        task = engine.TrainingTask(student, recipe, teacher=frozen, distiller=loss, seed=seed)
         alone, found = hardware.processes == 1, None
         for pairs in (train, val, test):
-            engine.hold(pairs, hardware.kind if alone else "cpu")
+            hold(pairs, hardware.kind if alone else "cpu")
         with contextlib.suppress(*[torch.OutOfMemoryError] * alone):
             found = engine.run_trainer(copy.deepcopy(task), train, val, work, hardware, compile, progress)
         if found is None:  # network and activations do not fit beside the crops
             for pairs in (train, val, test):
-                engine.hold(pairs, "cpu")
+                hold(pairs, "cpu")
             found = engine.run_trainer(task, train, val, work, hardware, compile, progress)
         best, step, steps = found
         seconds = time.perf_counter() - began
         student.load_state_dict(best)
         student.to(hardware.kind).eval()
-        options = {"recipe": recipe, "precision": hardware.precision}
-        answers = {split: predict(student, pairs, **options) for split, pairs in (("val", val), ("test", test))}
+        validated, tested = (predict(student, pairs, recipe, precision=hardware.precision) for pairs in (val, test))
         student.cpu()
-        seen = metrics.scores(answers["val"].probabilities, answers["val"].labels)
-        row = {"key": key} | run.parameters | {"val_accuracy": seen.accuracy, "val_auc": seen.auc}
-        row |= evaluate(answers["test"])
+        seen = metrics.scores(validated.probabilities, validated.labels)
+        row = {"key": key} | run.parameters | {"val_accuracy": seen.accuracy, "val_auc": seen.auc} | evaluate(tested)
         row |= {"images": len(test), "videos": len(set(test.videos)), "left_out": len(test.left_out)}
-        row |= {"best_step": step, "steps": steps, "seconds": round(seconds, 1)}
-        row |= {"made_with": made_with, "precision": hardware.precision}
+        row |= {"best_step": step, "steps": steps, "seconds": round(seconds, 1), "made_with": made_with}
+        row |= {"precision": hardware.precision}
         origin = provenance.record(Path(__file__).resolve().parents[2], hardware.kind)
         row |= {name: origin[name] for name in ("device", "commit", "date")} | {"data": data, "versions": versions}
         row = {name: round(value, 6) if isinstance(value, float) else value for name, value in row.items()}
-        table = pd.concat([answer.table.assign(split=split) for split, answer in answers.items()], ignore_index=True)
+        table = pd.concat([validated.table("val"), tested.table("test")], ignore_index=True)
         trained = Trained(student, row, store.read_history(work), table, None if folder is None else work)
         if folder is not None and hardware.is_first():
             store.save(trained, {name: row[name] for name in ABOUT} | {"shift": recipe.shift})

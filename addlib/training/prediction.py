@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import NamedTuple
 
 import pandas as pd
@@ -13,9 +12,8 @@ from addlib import metrics
 from addlib.detectors import normalisation
 from addlib.faceforensics.pairs import FacePairs, normalised
 
+from .hardware import autocast
 from .recipe import Recipe
-
-HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # what autocast computes in, by Lightning's names
 
 
 class Predictions(NamedTuple):
@@ -32,33 +30,17 @@ class Predictions(NamedTuple):
         """Of fake, (N,) float64."""
         return self.log_odds.sigmoid()
 
-    @property
-    def table(self) -> pd.DataFrame:
+    def table(self, split: str) -> pd.DataFrame:
         """All but the embeddings, as columns."""
-        where = {"video": self.videos, "frame": self.frames, "label": self.labels.numpy()}
+        where = {"split": split, "video": self.videos, "frame": self.frames, "label": self.labels.numpy()}
         odds = {"probability": self.probabilities.numpy().round(6), "log_odds": self.log_odds.numpy().round(6)}
-        return pd.DataFrame({"split": ""} | where | odds)
+        return pd.DataFrame(where | odds)
 
 
 def centre(crops: Tensor, margin: int) -> Tensor:
     """The middle of crops (..., H, W), ``margin`` pixels smaller."""
     height, width = (side - margin for side in crops.shape[-2:])
     return crops[..., margin // 2 :, margin // 2 :][..., :height, :width]
-
-
-def choose_precision(precision: str, device) -> str:
-    """Lightning's name of a precision; "auto" is bfloat16 autocast where it is quick: on newer GPUs, and CPUs with AVX-512."""
-    if precision != "auto":
-        return precision
-    if torch.device(device).type == "cuda":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
-    return "bf16-mixed" if torch.backends.cpu.get_cpu_capability() == "AVX512" else "32-true"
-
-
-def autocast(device, precision: str = "auto") -> contextlib.AbstractContextManager:
-    """The context in which Lightning computes under a precision."""
-    dtype = HALF.get(choose_precision(precision, device))
-    return torch.autocast(torch.device(device).type, dtype) if dtype else contextlib.nullcontext()
 
 
 @torch.no_grad()
@@ -70,11 +52,8 @@ def predict(
 
     Args:
         recipe: name or Recipe, for the window of the crops.
-        side: "compressed" or "raw".
+        side: "compressed" or "raw"; ValueError for another.
         precision: as for ``fit_student``.
-
-    Raises:
-        ValueError: another side.
     """
     if side not in ("raw", "compressed"):
         raise ValueError(f"side is {side!r}; expected 'raw' or 'compressed'")
@@ -94,12 +73,10 @@ def predict(
 
 
 def evaluate(predictions: Predictions) -> dict[str, float]:
-    """Metrics of predictions at frame and at video level; NaN where one is not defined, as an AUC of one class.
+    """Metrics of predictions at frame and at video level by name; NaN where one is not defined, as an AUC of one class.
 
-    Returns:
-        ``accuracy``, ``auc``, ``eer``, ``ece``, ``recall_at_1``, ``recall_at_1_other``, ``video_accuracy``, ``video_auc``.
-        recall_at_1 is test to test, as the paper says: the nearest other frame of the same split. That is nearly always a
-        frame of the same video; recall_at_1_other looks among the other videos only.
+    recall_at_1 is test to test, as the paper says: the nearest other frame of the same split. That is nearly always a frame of
+    the same video; recall_at_1_other looks among the other videos only.
     """
     _, embeddings, labels, names, _ = predictions
     found = metrics.scores(predictions.probabilities, labels)._asdict()

@@ -23,22 +23,15 @@ KNOWN = ("addlib", "torch", "torchvision", "timm")  # packages whose code or ver
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained detector and what is known about it; ``detector, row = trained`` works as well.
+    """A trained detector and what is known about it; ``detector, row = trained`` works as well."""
 
-    Attributes:
-        detector: in evaluation mode, on the CPU, with the weights of the best validation.
-        row: one row of results: settings, metrics on the test split, provenance.
-        history: one row for every logged step: ``step``, ``epoch``, ``train_*``, ``val_*``.
-        predictions: of the validation and the test split: ``split``, ``video``, ``frame``, ``label``, ``probability`` of fake,
-            ``log_odds``.
-        folder: where it is kept, or None.
-    """
-
-    detector: nn.Module
-    row: dict
-    history: pd.DataFrame
-    predictions: pd.DataFrame
-    folder: Path | None = None
+    detector: nn.Module  #: in evaluation mode, on the CPU, with the weights of the best validation
+    row: dict  #: one row of results: settings, metrics on the test split, provenance
+    history: pd.DataFrame  #: a row for every logged step: ``step``, ``epoch``, ``train_*``, ``val_*``
+    predictions: (
+        pd.DataFrame
+    )  #: of val and test: ``split``, ``video``, ``frame``, ``label``, ``probability`` of fake, ``log_odds``
+    folder: Path | None = None  #: where it is kept
 
     def __iter__(self):
         return iter((self.detector, self.row))
@@ -51,11 +44,12 @@ class Trained:
 
 def weights_hash(module: nn.Module) -> str:
     """Twelve hexadecimal digits of all parameters and buffers of a module."""
-    found = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        found.update(name.encode())
-        found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()[:12]
+    parts = [
+        (name, tensor.cpu().contiguous().view(-1).view(torch.uint8)) for name, tensor in module.state_dict().items()
+    ]
+    return hashlib.sha256(
+        b"".join(name.encode() + bytes(tensor.numpy()) for name, tensor in sorted(parts))
+    ).hexdigest()[:12]
 
 
 def foreign_code(*parts: nn.Module | Callable | None) -> list[str]:

@@ -13,8 +13,6 @@ plain   (with ``--plain``) float32, PNG files through a DataLoader, no channels-
 On a CPU the time is that of the processor divided by the threads: what else runs on the machine counts less.
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import json
@@ -34,21 +32,17 @@ from torch.utils.data import DataLoader, Dataset
 from addlib import provenance
 from addlib.detectors import create_detector
 from addlib.faceforensics import FacePairs
+from addlib.faceforensics.pairs import normalised
 from addlib.training import Recipe, autocast, create_distiller
-from addlib.training.engine import deterministic, quiet, trainer_options
-from addlib.training.hardware import Hardware
-from addlib.training.prediction import frozen_copy
-from addlib.training.task import EpochLoader, TrainingTask
+from addlib.training.engine import EpochLoader, Hardware, TrainingTask, frozen_copy, trainer_options, undisturbed
 
-TARGETS = {"cpu": {"full": 0.85}, "cuda": {"full": 0.95, "plain": 4.0}}
+TARGETS = {"cpu": {"bare": 0.85}, "cuda": {"bare": 0.95, "plain": 4.0}}  # time against that of the full step
 
 
-def networks(name, device, channels_last=True):
+def networks(name, device, memory_format=torch.channels_last):
     torch.manual_seed(0)
-    both = [create_detector(name).to(device) for _ in range(2)]
-    if channels_last:
-        both = [network.to(memory_format=torch.channels_last) for network in both]
-    return both[0], both[1].eval().requires_grad_(False)
+    student, teacher = (create_detector(name).to(device, memory_format=memory_format) for _ in range(2))
+    return student, teacher.eval().requires_grad_(False)
 
 
 def now(device):
@@ -60,12 +54,13 @@ def now(device):
 
 
 def bare(arguments, pairs, hardware):
-    """Seconds of each step on a batch in memory."""
+    """Moments at which steps on a batch in memory end."""
     student, teacher = networks(arguments.detector, arguments.device)
-    raw, compressed, labels = next(pairs.batches(arguments.batch, normalise=(0.5, 0.5)))
+    *crops, labels = next(pairs.batches(arguments.batch))
+    raw, compressed = (normalised(side, 0.5, 0.5) for side in crops)
     optimizer = torch.optim.Adam(student.parameters(), 2e-4)
-    moments = [now(arguments.device)]
-    for _ in range(arguments.steps + arguments.warm_up):
+    yield now(arguments.device)
+    while True:
         optimizer.zero_grad()
         with autocast(arguments.device, hardware.precision):
             with torch.no_grad():
@@ -73,8 +68,7 @@ def bare(arguments, pairs, hardware):
             loss = functional.cross_entropy(student(compressed).logits.float(), labels)
         loss.backward()
         optimizer.step()
-        moments.append(now(arguments.device))
-    return moments
+        yield now(arguments.device)
 
 
 class Clock(lightning.Callback):
@@ -91,26 +85,25 @@ class Clock(lightning.Callback):
 
 
 def full(arguments, pairs, hardware):
-    """Seconds of each step of addlib's training, data and logs included."""
+    """Moments at which steps of addlib's training end, data and logs included."""
     student, teacher = networks(arguments.detector, arguments.device)
-    recipe = Recipe.named("paper", batch_size=arguments.batch, epochs=1)
-    example = torch.zeros(2, 3, 128, 128, device=arguments.device)
+    recipe, steps = Recipe.named("paper", batch_size=arguments.batch, epochs=1), arguments.steps + arguments.warm_up
     with torch.no_grad():
-        answers = student.eval()(example), teacher(example)
-    student.train()
-    distiller = create_distiller("add", *answers)
-    task = TrainingTask(student, recipe, teacher=frozen_copy(teacher, hardware.precision), distiller=distiller)
+        answers = [
+            network.eval()(torch.zeros(2, 3, 128, 128, device=arguments.device)) for network in (student, teacher)
+        ]
+    teacher, distiller = frozen_copy(teacher, hardware.precision), create_distiller("add", *answers)
+    task = TrainingTask(student.train(), recipe, teacher=teacher, distiller=distiller)
     clock = Clock(arguments.device)
-    with quiet(), deterministic(), tempfile.TemporaryDirectory() as folder:
+    with undisturbed(hardware), tempfile.TemporaryDirectory() as folder:
         trainer = lightning.Trainer(
-            **trainer_options(hardware, task), max_epochs=-1, max_steps=arguments.steps + arguments.warm_up,
-            limit_val_batches=0, callbacks=[clock], logger=lightning.pytorch.loggers.CSVLogger(folder),
-            enable_checkpointing=False, enable_progress_bar=False,
+            **trainer_options(hardware), max_epochs=-1, max_steps=steps, limit_val_batches=0, callbacks=[clock],
+            logger=lightning.pytorch.loggers.CSVLogger(folder), enable_checkpointing=False, enable_progress_bar=False,
         )  # fmt: skip
         trainer.fit(task, EpochLoader(pairs, arguments.batch, flip=0.5))
     if arguments.device == "cuda":
         whole = (clock.moments[-1] - clock.moments[arguments.warm_up - 1]) / arguments.steps
-        return [number * whole for number in range(arguments.steps + arguments.warm_up + 1)]
+        return [number * whole for number in range(steps + 1)]
     return [clock.moments[0], *clock.moments]
 
 
@@ -118,31 +111,30 @@ class Files(Dataset):
     """Pairs of PNG files, as many as a loop needs."""
 
     def __init__(self, pairs, folder, count):
-        self.folder, self.count, self.labels = Path(folder), count, pairs.labels
-        for index in range(count):
-            for side, crop in zip("rc", pairs[index % len(pairs)][:2], strict=True):
-                cv2.imwrite(str(self.folder / f"{index}{side}.png"), crop.permute(1, 2, 0).cpu().numpy()[..., ::-1])
+        self.folder, self.labels = folder, [int(pairs.labels[index % len(pairs)]) for index in range(count)]
+        for index, side in itertools.product(range(count), (0, 1)):
+            crop = pairs[index % len(pairs)][side].permute(1, 2, 0).cpu().numpy()
+            cv2.imwrite(f"{folder}/{index}-{side}.png", crop[..., ::-1])
 
     def __len__(self):
-        return self.count
+        return len(self.labels)
 
     def __getitem__(self, index):
-        crops = [cv2.imread(str(self.folder / f"{index}{side}.png"))[..., ::-1].copy() for side in "rc"]
-        crops = [torch.from_numpy(crop).permute(2, 0, 1).float() / 127.5 - 1 for crop in crops]
-        return *crops, int(self.labels[index % len(self.labels)])
+        crops = [cv2.imread(f"{self.folder}/{index}-{side}.png")[..., ::-1].copy() for side in (0, 1)]
+        return *(torch.from_numpy(crop).permute(2, 0, 1).float() / 127.5 - 1 for crop in crops), self.labels[index]
 
 
 def plain(arguments, pairs, hardware):
-    """Seconds of each step of a loop of the published kind."""
-    student, teacher = networks(arguments.detector, arguments.device, channels_last=False)
+    """Moments at which steps of a loop of the published kind end."""
+    student, teacher = networks(arguments.detector, arguments.device, torch.contiguous_format)
     optimizer = torch.optim.Adam(student.parameters(), 2e-4)
     weights = [(0, 0), *((fr, mv) for _, _, fr, mv in published.STAGES)]
     with tempfile.TemporaryDirectory() as folder:
         files = Files(pairs, folder, (arguments.steps + arguments.warm_up) * arguments.batch)
         pinned = {"num_workers": arguments.workers, "pin_memory": arguments.device == "cuda"}
-        moments = [now(arguments.device)]
-        for raw, compressed, labels in DataLoader(files, arguments.batch, shuffle=True, **pinned):
-            raw, compressed, labels = (part.to(arguments.device) for part in (raw, compressed, labels))
+        yield now(arguments.device)
+        for batch in DataLoader(files, arguments.batch, shuffle=True, **pinned):
+            raw, compressed, labels = (part.to(arguments.device) for part in batch)
             with torch.no_grad():
                 target = teacher(raw)
             answer = student(compressed)
@@ -158,16 +150,15 @@ def plain(arguments, pairs, hardware):
             loss.backward()
             optimizer.step()
             loss.item()
-            moments.append(now(arguments.device))
-    return moments
+            yield now(arguments.device)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("crops", help="a folder that addlib prepare wrote")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
     parser.add_argument("--detector", help="default: resnet50 on a GPU, resnet18_narrow on a CPU")
     parser.add_argument("--batch", type=int, help="pairs (default: 144 on a GPU, 32 on a CPU)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
     parser.add_argument("--steps", type=int, default=20, help="measured in every round")
     parser.add_argument("--warm-up", type=int, default=3, help="steps before them")
     parser.add_argument("--rounds", type=int, default=3)
@@ -176,44 +167,31 @@ def main():
     parser.add_argument("--plain", action="store_true", help="the plain loop too")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    arguments.detector = arguments.detector or ("resnet50" if arguments.device == "cuda" else "resnet18_narrow")
-    arguments.batch = arguments.batch or (144 if arguments.device == "cuda" else 32)
+    usual = ("resnet50", 144) if arguments.device == "cuda" else ("resnet18_narrow", 32)
+    arguments.detector, arguments.batch = arguments.detector or usual[0], arguments.batch or usual[1]
     torch.set_num_threads(arguments.threads)
     pairs = FacePairs(arguments.crops, "NeuralTextures", "c40", "train", device=arguments.device)
-    hardware = Hardware.choose("gpu" if arguments.device == "cuda" else "cpu", 1, 1, "auto")
-
-    loops = {"bare": bare, "full": full} | ({"plain": plain} if arguments.plain else {})
-    found = {name: [] for name in loops}
-    for _ in range(arguments.rounds):
-        for name, loop in loops.items():
-            moments = loop(arguments, pairs, hardware)[arguments.warm_up :]
-            found[name].append(statistics.median(b - a for a, b in itertools.pairwise(moments)))
+    hardware = Hardware.choose("gpu" if arguments.device == "cuda" else "cpu")
     device = provenance.device(arguments.device)
     print(f"{device}, {arguments.detector}, batch {arguments.batch}, {hardware.precision}, {arguments.threads} threads")
+
+    found = {loop.__name__: [] for loop in (bare, full, plain)[: 2 + arguments.plain]}
+    for _, name in itertools.product(range(arguments.rounds), found):
+        moments = itertools.islice(globals()[name](arguments, pairs, hardware), arguments.steps + arguments.warm_up + 1)
+        steps = [after - before for before, after in itertools.pairwise(moments)]
+        found[name].append(statistics.median(steps[arguments.warm_up :]))
     rows, base = {}, statistics.median(found["full"])
     for name, seconds in found.items():
-        middle = statistics.median(seconds)
-        rounds = [theirs / ours for ours, theirs in zip(found["full"], seconds, strict=True)]
-        rows[name] = {
-            "ms": 1000 * middle,
-            "images_per_s": arguments.batch / middle,
-            "against_full": middle / base,
-            "rounds": rounds,
-        }
-        each = " ".join(f"{value:.2f}" for value in rounds)
-        print(
-            f"{name:8} {1000 * middle:9.1f} ms {arguments.batch / middle:8.0f} images/s {middle / base:6.2f} of full ({each})"
+        middle, rounds = (
+            statistics.median(seconds),
+            [one / full for one, full in zip(seconds, found["full"], strict=True)],
         )
-    targets = TARGETS[arguments.device]
-    for what, name, target in (
-        ("the full step against the bare one", "bare", "full"),
-        ("plain against full", "plain", "plain"),
-    ):
-        if target in targets and name in rows:
-            got = rows[name]["against_full"]
-            print(
-                f"speed of {what}: {got:.2f}, target {targets[target]}, {'reached' if got >= targets[target] else 'missed'}"
-            )
+        speed = arguments.batch / middle
+        rows[name] = {"ms": 1000 * middle, "images_per_s": speed, "against_full": middle / base, "rounds": rounds}
+        each = " ".join(f"{value:.2f}" for value in rounds)
+        print(f"{name:8} {1000 * middle:9.1f} ms {speed:8.0f} images/s {middle / base:6.2f} of full ({each})")
+        if target := TARGETS[arguments.device].get(name):
+            print(f"{name}: target {target}, {'reached' if middle / base >= target else 'missed'}")
     if arguments.json:
         about = {name: str(value) for name, value in vars(arguments).items()}
         about |= provenance.record(Path(__file__).resolve().parents[2], arguments.device)

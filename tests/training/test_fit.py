@@ -8,30 +8,34 @@ import sys
 import textwrap
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
-import pandas as pd
 import pytest
 import torch
 
 from addlib import provenance
-from addlib.detectors import Detection, create_detector, read_detector
+from addlib.detectors import Detection, read_detector
 from addlib.faceforensics import FacePairs, data_hash, read_manifest
 from addlib.results import Run
-from addlib.training import RECIPES, Distiller, Recipe, fit_detector, fit_student, register_distiller, store
-from addlib.training.engine import trainer_options
-from addlib.training.hardware import Hardware, load_pairs, step_fits
-from addlib.training.task import EpochLoader, TrainingTask
+from addlib.training import RECIPES, Distiller, Recipe, fit_detector, fit_student, hardware, register_distiller
+from addlib.training.engine import EpochLoader, TrainingTask, trainer_options
 
-ROOT = Path(__file__).resolve().parents[2]
 SHORT = {"epochs": 3, "batch_size": 4, "validations": 2}
-STUDENT = {"recipe": "mini", "changes": SHORT}
-OPTIONS = {"detector": "resnet18_narrow", **STUDENT}
-BRIEF = OPTIONS | {"changes": SHORT | {"epochs": 1, "validations": 1}}
+BRIEF = SHORT | {"epochs": 1, "validations": 1}
+OPTIONS = {"detector": "resnet18_narrow", "recipe": "mini", "changes": SHORT}
+
+
+def detector(crops, quality="raw", **options):
+    return fit_detector(crops, "FaceSwap", quality, **OPTIONS | options)
+
+
+def student(crops, teacher, **options):
+    return fit_student(crops, "FaceSwap", "c40", teacher=teacher, **OPTIONS | options)
 
 
 @pytest.fixture(scope="module")
 def teacher(prepared, tmp_path_factory):
-    return fit_detector(prepared, "FaceSwap", "raw", folder=tmp_path_factory.mktemp("runs"), **OPTIONS)
+    return detector(prepared, folder=tmp_path_factory.mktemp("runs"))
 
 
 def same(one, two):
@@ -39,93 +43,71 @@ def same(one, two):
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def run(script, *arguments, **environment):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
-    command = [sys.executable, *map(str, script if isinstance(script, list) else [script]), *map(str, arguments)]
+def run(*arguments, **environment):
+    """Python in a process of its own."""
+    root, threads = str(Path(__file__).resolve().parents[2]), str(torch.get_num_threads())
+    environment = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": threads} | environment
+    command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def test_a_training_gives_a_detector_and_a_row(teacher, prepared):
-    detector, row = teacher
-    assert not detector.training and row["steps"] == 12 and 0 < row["best_step"] <= 12
+    network, row = teacher
+    assert not network.training and row["steps"] == 12 and 0 < row["best_step"] <= 12
     known = Run("FaceSwap", "raw", "resnet18_narrow", "none", "mini", SHORT)
     assert Run.of(row) == known and row["key"] == teacher.key == known.key(data_hash(prepared))
     assert teacher.folder.name == f"FaceSwap-raw-resnet18_narrow-none-0-{teacher.key}"
-    assert row["changes"] == SHORT and row["settings"] == {} and row["start"] == "noise"
     assert 0 <= row["accuracy"] <= 1 and row["images"] == sum(teacher.predictions["split"] == "test")
     assert row["commit"] and row["versions"]["torch"] == torch.__version__.split("+")[0]
     validations = teacher.history["val_accuracy"].dropna()
     assert len(validations) == 6 and row["val_accuracy"] == pytest.approx(validations.max(), abs=1e-6)
-    assert {path.name for path in teacher.folder.iterdir()} >= {
-        "weights.safetensors", "row.json", "history.csv", "predictions.csv.gz", "csv", "tensorboard",
-    }  # fmt: skip
     kept, about = read_detector(teacher.folder / "weights.safetensors")
-    assert about["shift"] == 8 and torch.equal(kept.head.weight, detector.head.weight)
+    assert about["shift"] == 8 and torch.equal(kept.head.weight, network.head.weight)
 
 
 def test_the_same_again_is_loaded_and_what_other_code_made_is_not(teacher, prepared, monkeypatch):
-    again = fit_detector(prepared, "FaceSwap", "raw", folder=teacher.folder.parent, **OPTIONS)
+    trained, folder = [], teacher.folder.parent
+    monkeypatch.setattr(TrainingTask, "on_fit_start", lambda task: trained.append(task))
+    again = detector(prepared, folder=folder)
     assert same(again, teacher) and again.row == teacher.row and again.predictions.equals(teacher.predictions)
-    trained = []
-    monkeypatch.setattr(TrainingTask, "on_train_end", lambda task: trained.append(task))
-    for number, change in enumerate(({"retrain": True}, {"code": "another"}), 1):
-        if "code" in change:
-            monkeypatch.setattr(provenance, "code_hash", lambda *_: "another")
-        options = {name: value for name, value in change.items() if name == "retrain"}
-        other = fit_detector(prepared, "FaceSwap", "raw", folder=teacher.folder.parent, **OPTIONS, **options)
-        assert len(trained) == number and other.key == teacher.key and same(other, teacher)
+    assert not trained
+    detector(prepared, folder=folder, retrain=True)
+    monkeypatch.setattr(provenance, "code_hash", lambda *_: "another")
+    other = detector(prepared, folder=folder)
+    assert len(trained) == 2 and other.key == teacher.key and same(other, teacher)
     assert other.row["made_with"] != teacher.row["made_with"]
 
 
 def test_a_fix_of_the_metrics_makes_trainings_old():
     """Their rows hold scores."""
-    assert {
-        "addlib.metrics.scoring",
-        "addlib.losses.multiview",
-        "addlib.detectors.resnet",
-        "addlib.faceforensics.pairs",
-    } <= set(provenance.modules_behind("addlib.training"))
+    behind = ("metrics.scoring", "losses.multiview", "detectors.resnet", "faceforensics.pairs")
+    assert {f"addlib.{name}" for name in behind} <= set(provenance.modules_behind("addlib.training"))
 
 
 def test_a_seed_decides(teacher, prepared):
     before = torch.get_rng_state()
-    again = fit_detector(prepared, "FaceSwap", "raw", **OPTIONS)
+    again = detector(prepared)
     assert torch.equal(before, torch.get_rng_state()) and not torch.are_deterministic_algorithms_enabled()
-    assert same(again, teacher) and again.folder is None
-    assert not same(fit_detector(prepared, "FaceSwap", "raw", seed=1, **OPTIONS), teacher)
+    assert same(again, teacher) and again.folder is None and not same(detector(prepared, seed=1), teacher)
 
 
-@pytest.mark.parametrize("distiller", ["add", "nl"])
-def test_student_leaves_its_teacher_as_it_is(teacher, prepared, distiller):
-    detector = teacher.detector.train()
-    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
-    student = fit_student(prepared, "FaceSwap", "c40", teacher=detector, distiller=distiller, **STUDENT)
-    assert student.row["detector"] == "resnet18_narrow" and detector.training
-    assert all(parameter.requires_grad for parameter in detector.parameters())
-    for name, tensor in detector.state_dict().items():
-        assert torch.equal(before[name], tensor)
-    terms = {"add": ["train_frequency", "train_multi_view"], "nl": ["train_non_local"]}[distiller]
-    assert set(terms) <= set(student.history)
-    detector.eval()
+def test_a_student_leaves_its_teacher_as_it_is(teacher, prepared):
+    guide = teacher.detector.train()
+    before = {name: tensor.clone() for name, tensor in guide.state_dict().items()}
+    found = student(prepared, guide, detector=None)
+    assert found.row["detector"] == "resnet18_narrow" and {"train_frequency", "train_multi_view"} <= set(found.history)
+    assert guide.training and all(parameter.requires_grad for parameter in guide.parameters())
+    assert all(torch.equal(before[name], tensor) for name, tensor in guide.state_dict().items())
+    guide.eval()
 
 
 def test_start_from_the_teacher_or_a_file(teacher, prepared, monkeypatch):
-    starts = []
-    monkeypatch.setattr(
-        TrainingTask, "on_fit_start", lambda task: starts.append(task.detector.head.weight.detach().clone())
-    )
-    path = teacher.folder / "weights.safetensors"
-    for start, options in (
-        ("teacher", {"teacher": teacher, "distiller": "none"}),
-        (path, {"teacher": None, "distiller": "none"}),
-    ):
-        found = fit_student(prepared, "FaceSwap", "c40", start=start, **options, **BRIEF)
+    starts, path = [], teacher.folder / "weights.safetensors"
+    monkeypatch.setattr(TrainingTask, "on_fit_start", lambda task: starts.append(task.detector.head.weight.clone()))
+    for start, guide in (("teacher", teacher), (path, None)):
+        found = student(prepared, guide, start=start, distiller="none", changes=BRIEF)
         assert torch.equal(starts[-1], teacher.detector.head.weight) and found.row["start"] == str(start)
     assert Run.of(found.row).teacher is None
-    with pytest.raises(ValueError, match="start is 'teacher', a resnet18_narrow, and the student is a resnet34_narrow"):
-        fit_student(
-            prepared, "FaceSwap", "c40", teacher=teacher, start="teacher", **BRIEF | {"detector": "resnet34_narrow"}
-        )
 
 
 def test_what_a_backbone_changes_of_the_loss(prepared, teacher, monkeypatch):
@@ -133,10 +115,8 @@ def test_what_a_backbone_changes_of_the_loss(prepared, teacher, monkeypatch):
     used = []
     monkeypatch.setattr(type(teacher.detector), "loss_defaults", {"gamma_fr": 0.5, "unknown": 1}, raising=False)
     monkeypatch.setattr(TrainingTask, "on_fit_start", lambda task: used.append(task.distiller.loss.frequency.gamma))
-    rows = [
-        fit_student(prepared, "FaceSwap", "c40", teacher=teacher, settings=settings, **BRIEF).row
-        for settings in ({}, {"gamma_fr": 0.5, "beta": 16.0}, {"gamma_fr": 1.0})
-    ]
+    choices = {}, {"gamma_fr": 0.5, "beta": 16.0}, {"gamma_fr": 1.0}
+    rows = [student(prepared, teacher, settings=settings, changes=BRIEF).row for settings in choices]
     assert used == [0.5, 0.5, 1.0] and rows[0]["key"] == rows[1]["key"] != rows[2]["key"]
     assert [row["settings"] for row in rows] == [{}, {}, {"gamma_fr": 1}]
 
@@ -144,7 +124,7 @@ def test_what_a_backbone_changes_of_the_loss(prepared, teacher, monkeypatch):
 KILLED = """
     import os, sys
     from addlib.training import fit_detector, fit_student
-    from addlib.training.task import TrainingTask
+    from addlib.training.engine import TrainingTask
 
     whole = TrainingTask.training_step
     def dies(self, batch, index):
@@ -153,8 +133,8 @@ KILLED = """
         return whole(self, batch, index)
     TrainingTask.training_step = dies
     prepared, folder = sys.argv[1:]
-    options = {"recipe": "mini", "changes": %r, "folder": folder}
-    teacher = fit_detector(prepared, "FaceSwap", "raw", detector="resnet18_narrow", **options)
+    options = {"detector": "resnet18_narrow", "recipe": "mini", "changes": %r, "folder": folder}
+    teacher = fit_detector(prepared, "FaceSwap", "raw", **options)
     fit_student(prepared, "FaceSwap", "c40", teacher=teacher, distiller="nl", **options)
 """
 
@@ -162,29 +142,24 @@ KILLED = """
 @pytest.mark.slow
 def test_killed_and_resumed_is_as_if_never_killed(prepared, tmp_path):
     """Bit for bit, with a distiller that has parameters of its own; from the beginning if the checkpoint is cut short."""
-    done = run(
-        ["-c", textwrap.dedent(KILLED) % SHORT], prepared, tmp_path, OMP_NUM_THREADS=str(torch.get_num_threads())
-    )
+    done = run("-c", textwrap.dedent(KILLED) % SHORT, prepared, tmp_path / "a")
     assert done.returncode == 9, done.stderr
-    left = [path for path in tmp_path.iterdir() if path.is_dir() and not (path / "row.json").exists()]
-    assert len(left) == 1 and (left[0] / "checkpoints" / "last.ckpt").is_file()
-    damaged = tmp_path / "damaged"
-    shutil.copytree(tmp_path, damaged, ignore=shutil.ignore_patterns("damaged"))
-    cut = damaged / left[0].name / "checkpoints" / "last.ckpt"
+    (left,) = (tmp_path / "a").glob("*-nl-*/")
+    assert (left / "checkpoints" / "last.ckpt").is_file()
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    cut = tmp_path / "b" / left.name / "checkpoints" / "last.ckpt"
     cut.write_bytes(cut.read_bytes()[:-1000])
 
-    teacher = fit_detector(prepared, "FaceSwap", "raw", folder=tmp_path, detector="resnet18_narrow", **STUDENT)
-    options = {"teacher": teacher, "distiller": "nl", **STUDENT}
-    resumed = fit_student(prepared, "FaceSwap", "c40", folder=tmp_path, **options)
-    assert resumed.folder == left[0] and not (left[0] / "checkpoints").exists()
-    assert len(list(left[0].glob("csv/attempt_*"))) == 2
+    options = {"teacher": detector(prepared, folder=tmp_path / "a"), "distiller": "nl"}
+    whole, resumed = student(prepared, **options), student(prepared, folder=tmp_path / "a", **options)
+    assert resumed.folder == left and not (left / "checkpoints").exists()
+    assert len(list(left.glob("csv/attempt_*"))) == 2
     with pytest.warns(UserWarning, match="last.ckpt is damaged.*starts again from the beginning"):
-        again = fit_student(prepared, "FaceSwap", "c40", folder=damaged, **options)
-    whole = fit_student(prepared, "FaceSwap", "c40", **options)
+        again = student(prepared, folder=tmp_path / "b", **options)
     for other in (resumed, again):
         assert same(other, whole) and other.row["steps"] == whole.row["steps"]
-        assert other.history["step"].tolist() == whole.history["step"].tolist()
-        assert other.history["val_loss"].dropna().tolist() == whole.history["val_loss"].dropna().tolist()
+        for name in ("step", "val_loss", "train_non_local"):
+            assert other.history[name].dropna().tolist() == whole.history[name].dropna().tolist()
 
 
 PARALLEL = """
@@ -207,7 +182,7 @@ def test_two_devices(prepared, tmp_path, where):
     script, folder = textwrap.dedent(PARALLEL) % SHORT, tmp_path / "runs"
     if where == "script":
         (tmp_path / "parallel.py").write_text(script)
-        done = run(tmp_path / "parallel.py", prepared, folder)
+        done = run(tmp_path / "parallel.py", prepared, folder, OMP_NUM_THREADS="1")
         assert done.returncode == 0, done.stderr
         said = done.stdout
     else:
@@ -217,37 +192,27 @@ def test_two_devices(prepared, tmp_path, where):
         nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
         said = "".join(output.get("text", "") for output in notebook.cells[0].outputs)
     assert "steps 12 6" in said
-    (work,) = [path for path in folder.iterdir() if path.is_dir()]
+    (work,) = folder.glob("*/")
     assert (work / "row.json").is_file() and not (work / "checkpoints").exists()
 
 
 def test_ranks_that_a_launcher_left_behind_do_not_count(prepared, tmp_path):
     code = (
         "import sys; from addlib.training import fit_detector; found = fit_detector(sys.argv[1], 'FaceSwap', 'c40', "
-        f"detector='resnet18_narrow', recipe='mini', changes={BRIEF['changes']!r}, folder=sys.argv[2], accelerator='cpu'); "
+        f"folder=sys.argv[2], accelerator='cpu', **{OPTIONS | {'changes': BRIEF}!r}); "
         "print('rows', len(found.history), (found.folder / 'row.json').is_file())"
     )
-    left = {
-        "RANK": "1",
-        "LOCAL_RANK": "1",
-        "WORLD_SIZE": "2",
-        "SLURM_NTASKS": "2",
-        "SLURM_JOB_NAME": "mine",
-        "SLURM_PROCID": "1",
-    }
-    done = run(["-c", code], prepared, tmp_path, **left)
+    left = dict.fromkeys(("RANK", "LOCAL_RANK", "SLURM_PROCID"), "1") | {"SLURM_JOB_NAME": "mine"}
+    done = run("-c", code, prepared, tmp_path, WORLD_SIZE="2", SLURM_NTASKS="2", **left)
     assert done.returncode == 0 and "rows 1 True" in done.stdout, done.stderr
 
 
 def test_training_stops_early(prepared):
     changes = SHORT | {"epochs": 50, "patience": 2, "learning_rate": 1e-12}
-    found = fit_detector(prepared, "FaceSwap", "raw", detector="resnet18_narrow", recipe="mini", changes=changes)
-    assert found.row["steps"] < 100
+    assert detector(prepared, changes=changes).row["steps"] < 100
 
 
-def test_a_loss_that_is_not_finite_stops_and_is_named(teacher, prepared, monkeypatch):
-    monkeypatch.setattr("addlib.training.distillers.DISTILLERS", {})
-
+def test_a_loss_that_is_not_finite_stops_and_is_named(teacher, prepared):
     @register_distiller("bad")
     class Bad(Distiller):
         def __init__(self, student, teacher):
@@ -257,28 +222,27 @@ def test_a_loss_that_is_not_finite_stops_and_is_named(teacher, prepared, monkeyp
             return {"good": student.embedding.sum() * 0, "bad": student.embedding.sum() * float("nan")}
 
     with pytest.raises(FloatingPointError, match="the loss was not finite at step 0, in bad;"):
-        fit_student(prepared, "FaceSwap", "c40", teacher=teacher, distiller="bad", **STUDENT)
+        student(prepared, teacher, distiller="bad")
 
 
 def test_classifier_alone_and_frequency_later(teacher, prepared, monkeypatch):
-    seen, step = [], TrainingTask.training_step
+    seen, step = set(), TrainingTask.training_step
 
     def watched(self, batch, index):
         learns = [name for name, parameter in self.detector.named_parameters() if parameter.requires_grad]
-        seen.append((self.current_epoch, learns, self.distiller.frequency_on))
+        seen.add((self.current_epoch, learns == ["head.weight", "head.bias"], self.distiller.loss.alpha))
         return step(self, batch, index)
 
     monkeypatch.setattr(TrainingTask, "training_step", watched)
-    changes = SHORT | {"classifier_epochs": 1, "frequency_from": 2}
-    fit_student(prepared, "FaceSwap", "c40", teacher=teacher, recipe="mini", changes=changes)
-    for epoch, learns, frequency in seen:
-        assert (learns == ["head.weight", "head.bias"]) == (epoch < 1) and frequency == (epoch >= 2)
-    assert {epoch for epoch, *_ in seen} == {0, 1, 2}
+    student(prepared, teacher, changes=SHORT | {"classifier_epochs": 1, "frequency_from": 2})
+    assert seen == {(0, True, 0), (1, False, 0), (2, False, 1)}
 
 
-def test_teacher_and_student_see_the_same_window_somewhere(teacher):
-    places, crops = [], torch.arange(128 * 128, dtype=torch.int64).remainder(251).to(torch.uint8).view(1, 1, 128, 128)
-    crops = crops.expand(2, 3, 128, 128)
+def test_teacher_and_student_see_the_same_window_somewhere():
+    places, crops = (
+        [],
+        torch.arange(128 * 128).remainder(251).to(torch.uint8).view(1, 1, 128, 128).expand(2, 3, 128, 128),
+    )
 
     class Looking(torch.nn.Module):
         name, head = "resnet18_narrow", torch.nn.Linear(1, 2)
@@ -288,11 +252,7 @@ def test_teacher_and_student_see_the_same_window_somewhere(teacher):
             embedding = x.mean((1, 2, 3))[:, None]
             return Detection((x,), embedding, self.head(embedding))
 
-    class Nothing(Distiller):
-        def forward(self, student, teacher, labels, generator=None):
-            return {}
-
-    task = TrainingTask(Looking(), RECIPES["mini"], teacher=Looking(), distiller=Nothing())
+    task = TrainingTask(Looking(), RECIPES["mini"], teacher=Looking(), distiller=lambda *_: {})
     corners = set()
     for task.seed in range(60):
         task.training_step((crops, crops, torch.tensor([0, 1])), 0)
@@ -301,22 +261,18 @@ def test_teacher_and_student_see_the_same_window_somewhere(teacher):
     assert len(corners) > 30, "81 places are possible"
 
 
-def test_validation_auc_of_a_sure_network_and_of_one_class():
+@pytest.mark.parametrize(
+    ("odds", "labels", "wanted"),
+    [([18, 20, 25, 30], [0, 0, 1, 1], 1), ([25, 20, 18, 30], [0, 0, 1, 1], 0.5), ([1, 2], [1, 1], math.nan)],
+)
+def test_validation_auc_of_a_sure_network_and_of_one_class(odds, labels, wanted):
     """In float32 the probabilities of odds from 17 on are all 1."""
-    logged = {}
-    task = TrainingTask(torch.nn.Identity(), RECIPES["mini"])
-    task._trainer, task.log = (
-        SimpleNamespace(world_size=1),
-        lambda name, value, **_: logged.update({name: float(value)}),
-    )
-    for odds, labels, wanted in (
-        ([18.0, 20.0, 25.0, 30.0], [0, 0, 1, 1], 1.0),
-        ([25.0, 20.0, 18.0, 30.0], [0, 0, 1, 1], 0.5),
-        ([1.0, 2.0], [1, 1], math.nan),
-    ):
-        task._answers = [(torch.tensor(2.0), torch.tensor(odds), torch.tensor(labels))]
-        task.on_validation_epoch_end()
-        assert logged["val_auc"] == pytest.approx(wanted, nan_ok=True) and logged["val_loss"] == 2 / len(odds)
+    task, logged = TrainingTask(torch.nn.Identity(), RECIPES["mini"]), {}
+    task._trainer = SimpleNamespace(world_size=1)
+    task.log = lambda name, value, **_: logged.update({name: float(value)})
+    task._answers = [(torch.tensor([2.0]), torch.tensor(odds).float(), torch.tensor(labels))]
+    task.on_validation_epoch_end()
+    assert logged["val_auc"] == pytest.approx(wanted, nan_ok=True) and logged["val_loss"] == 2 / len(odds)
 
 
 @pytest.mark.parametrize(
@@ -324,6 +280,10 @@ def test_validation_auc_of_a_sure_network_and_of_one_class():
     [
         ({"distiller": "add"}, "teacher is NoneType, distiller 'add' and start 'noise'"),
         ({"start": "teacher"}, "start 'teacher'; give a teacher"),
+        (
+            {"start": "teacher", "teacher": SimpleNamespace(name="xception")},
+            "'teacher', a xception, and the student is a res",
+        ),
         ({"detector": None}, "which detector"),
         ({"accelerator": "tpu"}, "accelerator 'tpu'"),
         ({"changes": {"shift": 128}}, "shift is 128 and crops have 128"),
@@ -332,43 +292,51 @@ def test_validation_auc_of_a_sure_network_and_of_one_class():
     ],
 )
 def test_errors(prepared, options, said):
-    plain = {"teacher": None, "distiller": "none", "detector": "resnet18_narrow", "recipe": "mini"}
     with pytest.raises(ValueError, match=said):
-        fit_student(prepared, "FaceSwap", "c40", **plain | options)
-
-
-def lost(prepared, out, split, kind):
-    """The crops as if no video of this kind in this split had shown a face."""
-    shutil.copytree(prepared, out)
-    table = read_manifest(out)
-    rows = (table["split"] == split) & (table["manipulation"] == kind)
-    table.loc[rows, ["status", "reason", "crops"]] = ["failed", "a face in 0 of 2 frames", 0]
-    table.to_csv(out / "manifest.csv", index=False)
-    return out
+        student(prepared, **{"teacher": None, "distiller": "none"} | options)
 
 
 def test_one_class_is_not_trained_on_in_silence(prepared, tmp_path):
-    with pytest.raises(
-        ValueError, match=r"all 8 training pairs are real; expected both. 4 videos were left out: \[\('FaceSwap'"
-    ):
-        fit_detector(lost(prepared, tmp_path / "train", "train", "FaceSwap"), "FaceSwap", "c40", **BRIEF)
-    found = fit_detector(
-        lost(prepared, tmp_path / "val", "val", "FaceSwap"), "FaceSwap", "c40", folder=tmp_path / "r", **BRIEF
-    )
-    assert math.isnan(found.row["val_auc"]) and 0 <= found.row["auc"] <= 1
+    def lost(split, kind):
+        """The crops as if no video of this kind in this split had shown a face."""
+        out, table = tmp_path / split, read_manifest(prepared)
+        shutil.copytree(prepared, out)
+        rows = (table["split"] == split) & (table["manipulation"] == kind)
+        table.loc[rows, ["status", "reason", "crops"]] = ["failed", "a face in 0 of 2 frames", 0]
+        table.to_csv(out / "manifest.csv", index=False)
+        return out
+
+    said = r"all 8 training pairs are real; expected both. 4 videos were left out: \[\('FaceSwap'"
+    with pytest.raises(ValueError, match=said):
+        detector(lost("train", "FaceSwap"))
+    crops, options = lost("val", "FaceSwap"), {"folder": tmp_path / "runs", "changes": BRIEF}
+    found, again = detector(crops, **options), detector(crops, **options)
+    assert math.isnan(found.row["val_auc"]) and math.isnan(again.row["val_auc"]) and 0 <= found.row["auc"] <= 1
     assert "val_auc" not in found.history or found.history["val_auc"].isna().all()
-    again = fit_detector(tmp_path / "val", "FaceSwap", "c40", folder=tmp_path / "r", **BRIEF)
-    assert math.isnan(again.row["val_auc"]) and again.row["date"] == found.row["date"]
-    found = fit_detector(lost(prepared, tmp_path / "test", "test", "original"), "FaceSwap", "c40", **BRIEF)
+    found = detector(lost("test", "original"), changes=BRIEF)
     assert math.isnan(found.row["auc"]) and 0 <= found.row["accuracy"] <= 1
 
 
-def test_a_recipe_object_works_and_its_weights_say_what_a_prediction_needs(prepared, tmp_path):
+def test_a_recipe_and_a_distiller_of_ones_own(teacher, prepared, tmp_path, monkeypatch):
+    """The weights say what a prediction needs; when the code of the distiller changes, the student is trained again."""
+
+    @register_distiller("mine")
+    class Mine(Distiller):
+        def __init__(self, student, teacher):
+            super().__init__()
+
+        def forward(self, student, *_):
+            return {"mine": student.embedding.square().mean()}
+
     recipe = Recipe("mine", epochs=1, batch_size=4, validations=1, shift=4)
-    found = fit_detector(prepared, "FaceSwap", "c40", detector="resnet18_narrow", recipe=recipe, folder=tmp_path)
-    assert found.row["recipe"] == "mine" and found.row["changes"]["epochs"] == 1
+    options = {"recipe": recipe, "changes": {}, "distiller": "mine", "folder": tmp_path}
+    found = student(prepared, teacher, **options)
     _, about = read_detector(found.folder / "weights.safetensors")
-    assert about["recipe"] == "mine" and about["shift"] == 4
+    assert (
+        about["recipe"] == found.row["recipe"] == "mine" and about["shift"] == 4 and found.row["changes"]["epochs"] == 1
+    )
+    monkeypatch.setattr("inspect.getsource", lambda kind: "another")
+    assert student(prepared, teacher, **options).row["made_with"] != found.row["made_with"]
 
 
 def test_compiled(prepared, monkeypatch):
@@ -376,125 +344,80 @@ def test_compiled(prepared, monkeypatch):
     compiled, compile = [], torch.nn.Module.compile
     # What torch makes of the network without a compiler for it, which takes minutes.
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(compile(self, backend="eager")))
-    one, two = (fit_detector(prepared, "FaceSwap", "raw", compile=c, **BRIEF) for c in (False, True))
+    one, two = (detector(prepared, compile=c, changes=BRIEF) for c in (False, True))
     assert len(compiled) == 1 and same(one, two) and one.row["made_with"] != two.row["made_with"]
 
 
-def test_a_bar_for_people_only(monkeypatch):
-    from addlib.training.engine import _shows
+def test_a_bar_for_people_only(prepared, monkeypatch):
+    import lightning
 
-    assert _shows(True) and not _shows(False)
-    for people in (True, False):
+    trainer = lightning.Trainer
+    for progress, people, shown in (
+        (True, False, True),
+        (False, True, False),
+        (None, True, True),
+        (None, False, False),
+    ):
+        watched = Mock(side_effect=lambda **options: trainer(**options | {"enable_progress_bar": False}))
+        monkeypatch.setattr(lightning, "Trainer", watched)
         monkeypatch.setattr(sys.stderr, "isatty", lambda people=people: people, raising=False)
-        assert _shows(None) == people
+        detector(prepared, progress=progress, changes=BRIEF)
+        assert watched.call_args.kwargs["enable_progress_bar"] == shown
 
 
 def test_import_and_a_kept_training_need_no_lightning(teacher, prepared):
     code = (
         "import sys; import addlib.training as t; print({'lightning', 'torchmetrics', 'timm', 'torchvision'} & set(sys.modules)); "
-        f"t.fit_detector(sys.argv[1], 'FaceSwap', 'raw', detector='resnet18_narrow', recipe='mini', changes={SHORT!r}, "
-        "folder=sys.argv[2]); print('lightning' in sys.modules)"
+        f"t.fit_detector(sys.argv[1], 'FaceSwap', 'raw', folder=sys.argv[2], **{OPTIONS!r}); print('lightning' in sys.modules)"
     )
-    again = fit_detector(prepared, "FaceSwap", "raw", folder=teacher.folder.parent, **OPTIONS)
-    done = run(["-c", code], prepared, again.folder.parent, OMP_NUM_THREADS=str(torch.get_num_threads()))
+    detector(prepared, folder=teacher.folder.parent)
+    done = run("-c", code, prepared, teacher.folder.parent)
     assert done.stdout.split("\n")[:2] == ["set()", "False"], done.stderr
 
 
-def test_hardware():
-    assert Hardware.choose("cpu", "auto", 1, "auto").processes == 1
-    both, alone = (Hardware.choose("cpu", count, 1, "32-true") for count in ("2", 1))
-    assert both.processes == 2 and both.decides() != alone.decides() and both.home == "cpu"
-    strategies = {}
-    for epochs in (0, 1):
-        task = SimpleNamespace(recipe=Recipe.named("mini", classifier_epochs=epochs))
-        strategies[epochs] = [trainer_options(hardware, task)["strategy"] for hardware in (alone, both)]
+def test_several_devices():
+    both, alone = (hardware.Hardware.choose("cpu", count, 1, "32-true") for count in ("2", "auto"))
+    assert (both.processes, alone.processes) == (2, 1)
     # Only a frozen body leaves parameters without a gradient, and looking for them costs.
-    assert strategies == {0: ["auto", "ddp"], 1: ["auto", "ddp_find_unused_parameters_true"]}
+    found = [trainer_options(each, freezes)["strategy"] for each in (alone, both) for freezes in (False, True)]
+    assert found == ["auto", "auto", "ddp", "ddp_find_unused_parameters_true"]
 
 
 def test_crops_are_held_where_there_is_room(prepared, monkeypatch):
-    where = (prepared, "FaceSwap", "c40", "train")
-    assert load_pairs(*where).device.type == "cpu"
-    monkeypatch.setattr("addlib.training.hardware.free_memory", lambda place: 100)
-    assert load_pairs(*where).device is None, "read from disk"
-    monkeypatch.undo()
-    whole = FacePairs._whole
+    def place(device="cpu"):
+        pairs = FacePairs(prepared, "FaceSwap", "c40", "train")
+        hardware.hold(pairs, device)
+        return pairs.device and pairs.device.type
+
+    assert (place(), place("meta")) == ("cpu", "meta")
     for error in (MemoryError, RuntimeError):
-
-        def full(self, side, error=error):
-            raise error("can't allocate memory")
-
-        monkeypatch.setattr(FacePairs, "_whole", full)
-        assert load_pairs(*where).device is None
-    monkeypatch.setattr(FacePairs, "_whole", whole)
+        with monkeypatch.context() as patch:
+            patch.setattr(FacePairs, "_whole", Mock(side_effect=error("can't allocate memory")))
+            assert place() is place("meta") is None, "read from disk"
+    monkeypatch.setattr(hardware, "free_memory", lambda: 100)
+    assert place() is None
 
 
-def test_a_step_that_does_not_fit_beside_the_crops(prepared, monkeypatch):
-    """The network, its gradients and activations count."""
-    pairs = load_pairs(prepared, "FaceSwap", "c40", "train")
-    task = TrainingTask(create_detector("resnet18_narrow"), Recipe.named("mini", batch_size=4))
-    before = task.detector.head.weight.clone()
-    assert step_fits(task, pairs, "32-true") and torch.equal(task.detector.head.weight, before)
-    assert next(task.detector.parameters()).grad is None
+def test_a_gpu_too_small_for_crops_and_network(teacher, prepared, monkeypatch):
+    """The training starts again with the crops on the host, and nothing of the first attempt is left."""
+    tried, step = [], TrainingTask.training_step
 
-    def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+    def full(self, batch, index):
+        tried.append(self.global_step)
+        if len(tried) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return step(self, batch, index)
 
     monkeypatch.setattr(TrainingTask, "training_step", full)
-    assert not step_fits(task, pairs, "32-true")
+    found = detector(prepared)
+    assert tried == [0, 1, *range(12)] and same(found, teacher) and found.history["step"].is_unique
 
 
 def test_epochs_differ_and_return(prepared):
     pairs = FacePairs(prepared, "FaceSwap", "c40", "train", device="cpu")
-    loader = EpochLoader(pairs, 4, flip=0.5)
+    loader, held_out = EpochLoader(pairs, 4, flip=0.5), EpochLoader(pairs, 5, training=False)
     first, again = (torch.cat([batch[1] for batch in loader]) for _ in range(2))
     waiting = iter(loader)
     loader.epoch = 1  # counts when the first batch is drawn
-    later = torch.cat([batch[1] for batch in waiting])
-    assert torch.equal(first, again) and not torch.equal(first, later)
-    held = EpochLoader(pairs, 5, training=False)
-    assert len(loader) == 4 and [len(labels) for *_, labels in held] == [5, 5, 5, 1] and len(held) == 4
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_batch_does_not_wait_for_the_gpu(prepared):
-    batches = FacePairs(prepared, "FaceSwap", "c40", "train", device="cuda").batches(4, flip=0.5)
-    next(batches)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        next(batches)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-
-
-def test_history_prefers_the_later_attempt(tmp_path):
-    for number, rows in enumerate(
-        [
-            "step,epoch,train_loss,val_auc\n9,0,1.0,\n9,0,,.5\n19,1,.9,\n",
-            "step,epoch,train_loss,val_auc\n19,1,.8,\n29,1,.7,\n",
-        ]
-    ):
-        folder = tmp_path / "csv" / f"attempt_{number}"
-        folder.mkdir(parents=True)
-        (folder / "metrics.csv").write_text(rows)
-    history = store.read_history(tmp_path)
-    assert history["step"].tolist() == [9, 19, 29]
-    assert history["train_loss"].tolist() == [1.0, 0.8, 0.7]
-    assert history["val_auc"][0] == 0.5 and pd.isna(history["val_auc"][1])
-    assert store.read_history(tmp_path / "empty").empty
-
-
-def test_hashes_of_weights_and_of_foreign_code():
-    torch.manual_seed(0)
-    layer = torch.nn.Linear(3, 2)
-    before = store.weights_hash(layer)
-    assert before == store.weights_hash(layer) and len(before) == 12
-    with torch.no_grad():
-        layer.bias[0] += 1e-6
-    assert before != store.weights_hash(layer)
-    assert store.foreign_code(create_detector("resnet18_narrow"), None) == []
-    assert len(store.foreign_code(Mine())) == 1
-
-
-class Mine(Distiller):
-    pass
+    assert torch.equal(first, again) and not torch.equal(first, torch.cat([batch[1] for batch in waiting]))
+    assert len(loader) == len(held_out) == 4 and [len(labels) for *_, labels in held_out] == [5, 5, 5, 1]

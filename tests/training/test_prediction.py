@@ -5,7 +5,7 @@ from sklearn.metrics import roc_auc_score
 from addlib.detectors import create_detector
 from addlib.faceforensics import FacePairs
 from addlib.training import Predictions, autocast, centre, evaluate, predict
-from addlib.training.task import frozen_copy
+from addlib.training.engine import frozen_copy
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from addlib.training import RECIPES, Recipe
-from addlib.training.task import TrainingTask
+from addlib.training.engine import TrainingTask
 
 
 def test_paper_and_in_what_published_departs_from_it():

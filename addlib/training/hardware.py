@@ -1,0 +1,95 @@
+"""What a training runs on: devices, number format, and where the crops are held."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from addlib.faceforensics.pairs import FacePairs
+
+HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # what autocast computes in, by Lightning's names
+
+
+def choose_precision(precision: str, device) -> str:
+    """Lightning's name of a precision; "auto" is bfloat16 autocast where it is quick: on newer GPUs, and CPUs with AVX-512."""
+    if precision != "auto":
+        return precision
+    if torch.device(device).type == "cuda":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    return "bf16-mixed" if torch.backends.cpu.get_cpu_capability() == "AVX512" else "32-true"
+
+
+def autocast(device, precision: str = "auto") -> contextlib.AbstractContextManager:
+    """The context in which Lightning computes under a precision."""
+    dtype = HALF.get(choose_precision(precision, device))
+    return torch.autocast(torch.device(device).type, dtype) if dtype else contextlib.nullcontext()
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """kind: "cuda" or "cpu". devices: how many on a node, or a list of numbers. precision: Lightning's name."""
+
+    kind: str
+    devices: int | list
+    nodes: int
+    precision: str
+
+    @classmethod
+    def choose(cls, accelerator: str = "auto", devices=1, nodes: int = 1, precision: str = "auto") -> Hardware:
+        """Raises ValueError for an accelerator that is unknown or not there, or cannot be used from here."""
+        if accelerator not in ("auto", "cpu", "gpu"):
+            raise ValueError(f"unknown accelerator {accelerator!r}; there are 'auto', 'cpu' and 'gpu'")
+        found = torch.cuda.is_available()
+        if accelerator == "gpu" and not found:
+            raise ValueError("accelerator is 'gpu', but torch finds no CUDA device; use 'auto' or 'cpu'")
+        kind = "cuda" if found and accelerator != "cpu" else "cpu"
+        if devices in ("auto", -1, "-1"):
+            devices = torch.cuda.device_count() if kind == "cuda" else 1
+        hardware = cls(kind, devices if isinstance(devices, list) else int(devices), nodes, precision)
+        if precision == "auto" and kind == "cuda" and hardware.processes > 1 and from_notebook():
+            precision = "bf16-mixed"  # asking the GPU would use it, and then Lightning could not fork
+        return replace(hardware, precision=choose_precision(precision, kind))
+
+    @property
+    def processes(self) -> int:
+        """That train in parallel, on all nodes together."""
+        return (self.devices if isinstance(self.devices, int) else len(self.devices)) * self.nodes
+
+    def is_first(self) -> bool:
+        """Whether this process is the first of a parallel training, by the number that Lightning or the launcher gave it."""
+        if self.processes == 1:  # whatever a launcher of others left in the environment
+            return True
+        from lightning.pytorch.utilities import rank_zero_only
+
+        return rank_zero_only.rank == 0
+
+
+def from_notebook() -> bool:
+    """Whether there is no script that further processes could run: a notebook, a session, code from standard input."""
+    return hasattr(sys, "ps1") or not hasattr(sys.modules["__main__"], "__file__")
+
+
+def free_memory() -> int:
+    """Bytes that this job may still take on the host, within what it was allotted."""
+    limits = [sys.maxsize]
+    with contextlib.suppress(OSError, IndexError):
+        limits.append(1024 * int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0]))
+    with contextlib.suppress(OSError):
+        own = Path("/sys/fs/cgroup") / Path("/proc/self/cgroup").read_text().rpartition("0::/")[2].strip()
+        for group in (own, *own.parents):
+            with contextlib.suppress(OSError, ValueError):  # "max" is no limit
+                limits.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return min(limits)
+
+
+def hold(pairs: FacePairs, device: str) -> None:
+    """Hold crops on the device if they fit, else in the memory of the host, else leave them on disk."""
+    for place, fits in ((device, device != "cpu"), ("cpu", pairs.nbytes < 0.8 * free_memory())):
+        if fits:
+            with contextlib.suppress(MemoryError, RuntimeError):  # torch raises the second in the place of the first
+                pairs.hold(place)
+                return
