@@ -91,13 +91,12 @@ def test_mixing_by_hand():
     def added(layers, columns):
         return 0.1 * project(layers[0], columns) / math.sqrt(1 + layers[1].eps)
 
-    for b in range(2):
-        one, two = maps[:, b].flatten(2).numpy()
-        affinity = project(block.query, one).T @ project(block.key, two) / math.sqrt(2)
-        expected = one + added(block.to_first, two @ softmax(affinity, 1).T)
-        np.testing.assert_allclose(found[0][b].detach().flatten(1), expected, rtol=1e-6, atol=1e-8)
-        expected = two + added(block.to_second, one @ softmax(affinity, 0))
-        np.testing.assert_allclose(found[1][b].detach().flatten(1), expected, rtol=1e-6, atol=1e-8)
+    one, two = (each.flatten(2).numpy() for each in maps)
+    affinity = project(block.query, one).swapaxes(1, 2) @ project(block.key, two) / math.sqrt(2)
+    expected = one + added(block.to_first, two @ softmax(affinity, 2).swapaxes(1, 2))
+    np.testing.assert_allclose(found[0].detach().flatten(2), expected, rtol=1e-6, atol=1e-8)
+    expected = two + added(block.to_second, one @ softmax(affinity, 1))
+    np.testing.assert_allclose(found[1].detach().flatten(2), expected, rtol=1e-6, atol=1e-8)
 
 
 def test_public_weights_start_both_streams_which_hear_of_each_other(tmp_path):
