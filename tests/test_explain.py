@@ -170,8 +170,7 @@ BLIND.register_forward_hook(lambda m, x, y: y._replace(stages=tuple(stage.clone(
     ],
 )
 def test_bad_settings_are_named(function, changes, said):
-    good = {"crops": FACES, "mask": face_mask(), "kind": "noise"}
-    if function is class_activation_maps:
-        good = {"crops": CROPS, "detector": Small()}
+    maps = function is class_activation_maps
+    good = {"crops": CROPS, "detector": Small()} if maps else {"crops": FACES, "mask": face_mask(), "kind": "noise"}
     with pytest.raises(ValueError, match=said):
         function(**good | changes)

@@ -8,15 +8,11 @@ import subprocess
 import sys
 from html import unescape
 
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 
 from addlib import figures
 
@@ -38,8 +34,8 @@ def test_a_kernel_draws_twice_the_pixels():
 
 def test_grid_puts_pictures_and_names_in_place():
     colour, grey = np.zeros((4, 5, 3), np.uint8), np.ones((4, 5))
-    names = {"rows": ["a", "b"], "columns": ["x", "y"]}
-    _, axes = figures.image_grid([[colour, grey], [None, grey]], **names, cmap="magma", vmin=0, vmax=2)
+    names, colours = {"rows": ["a", "b"], "columns": ["x", "y"]}, {"cmap": "magma", "vmin": 0, "vmax": 2}
+    _, axes = figures.image_grid([[colour, grey], [None, grey]], **names, **colours)
     assert [axis.get_title() for axis in axes[0]] == ["x", "y"]
     assert [axis.get_ylabel() for axis in axes[:, 0]] == ["a", "b"]
     assert len(axes[1, 0].images) == 0 and axes[0, 0].images[0].get_array().shape == (4, 5, 3)

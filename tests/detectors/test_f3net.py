@@ -13,10 +13,7 @@ from addlib.detectors.dct import dct2, dct_matrix, idct2
 from addlib.detectors.f3net import FLOOR, FrequencyDecomposition, LocalFrequencyStatistics, MixBlock
 from addlib.detectors.xception import xception_trunk
 
-
-@pytest.fixture
-def images():
-    return torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 @pytest.mark.parametrize("size", [32, 128, 299])
@@ -34,15 +31,13 @@ def test_bands_are_diagonal_stripes_of_the_papers_areas(size):
     assert torch.equal(local.sum(0), torch.ones(10, 10))
 
 
-def test_decomposition_against_scipy(images):
-    matrix = dct_matrix(32).float()
-    torch.testing.assert_close(idct2(dct2(images, matrix), matrix), images, rtol=0, atol=1e-5)
-    module = FrequencyDecomposition(32)
-    torch.testing.assert_close(module(images).unflatten(1, (3, 3)).sum(1), images, rtol=0, atol=1e-5)
-    with torch.no_grad():
-        module.weight.copy_(torch.randn(3, 32, 32))
-    spectra = scipy.fft.dctn(images.double().numpy(), axes=(2, 3), norm="ortho")
-    for band, (found, base) in enumerate(zip(module(images).split(3, 1), module.base.numpy(), strict=True)):
+def test_decomposition_against_scipy():
+    matrix, module = dct_matrix(32).float(), FrequencyDecomposition(32)
+    torch.testing.assert_close(idct2(dct2(IMAGES, matrix), matrix), IMAGES, rtol=0, atol=1e-5)
+    torch.testing.assert_close(module(IMAGES).unflatten(1, (3, 3)).sum(1), IMAGES, rtol=0, atol=1e-5)
+    module.weight.data = torch.randn(3, 32, 32)
+    spectra = scipy.fft.dctn(IMAGES.double().numpy(), axes=(2, 3), norm="ortho")
+    for band, (found, base) in enumerate(zip(module(IMAGES).split(3, 1), module.base.numpy(), strict=True)):
         gain = base + np.tanh(module.weight[band].detach().double().numpy() / 2)  # 2σ(w) - 1 = tanh(w/2)
         expected = scipy.fft.idctn(spectra * gain, axes=(2, 3), norm="ortho")
         np.testing.assert_allclose(found.detach(), expected, atol=1e-5)
@@ -68,11 +63,8 @@ def test_statistics_are_half_as_wide_and_finite_on_flat_crops(size):
     images, module = torch.full((1, 3, size, size), 0.3, requires_grad=True), LocalFrequencyStatistics()
     with torch.autocast("cpu", torch.bfloat16):  # which would be too coarse for the transform
         found = module(images)
-    assert found.dtype == torch.float32 and found.shape == (
-        1,
-        6,
-        *2 * [(size - 3) // 2 + 1],
-    )  # 149 at 299, as in the paper
+    side = (size - 3) // 2 + 1  # 149 at 299, as in the paper
+    assert found.dtype == torch.float32 and found.shape == (1, 6, side, side)
     assert found.isfinite().all() and found[:, 0].min() > 0 and found[:, 5].max() < -1
     found.sum().backward()
     assert images.grad.isfinite().all() and module.weight.grad.isfinite().all()
@@ -93,14 +85,12 @@ def test_mixing_by_hand():
 
     one, two = (each.flatten(2).numpy() for each in maps)
     affinity = project(block.query, one).swapaxes(1, 2) @ project(block.key, two) / math.sqrt(2)
-    expected = one + added(block.to_first, two @ softmax(affinity, 2).swapaxes(1, 2))
-    np.testing.assert_allclose(found[0].detach().flatten(2), expected, rtol=1e-6, atol=1e-8)
-    expected = two + added(block.to_second, one @ softmax(affinity, 1))
-    np.testing.assert_allclose(found[1].detach().flatten(2), expected, rtol=1e-6, atol=1e-8)
+    from_second, from_first = two @ softmax(affinity, 2).swapaxes(1, 2), one @ softmax(affinity, 1)
+    expected = one + added(block.to_first, from_second), two + added(block.to_second, from_first)
+    np.testing.assert_allclose([each.detach().flatten(2) for each in found], expected, rtol=1e-6, atol=1e-8)
 
 
 def test_public_weights_start_both_streams_which_hear_of_each_other(tmp_path):
-    torch.manual_seed(5)
     public = xception_trunk(3).eval()
     state = public.state_dict()
     torch.save(state | {"fc.weight": torch.zeros(2, 2048), "fc.bias": torch.zeros(2)}, tmp_path / "x.pth")

@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 from addlib.detectors import create_detector, load_weights, read_detector, save_weights
 
@@ -95,7 +95,7 @@ class Trap:
     [
         ("trap.pt", {"head.weight": Trap()}, "more than tensors .* could run code"),
         ("page.pt", b"<!DOCTYPE html><html>Sign in</html>", "is damaged"),
-        ("cut.safetensors", -1000, "is damaged .* fetch it again"),
+        ("cut.safetensors", save({"head.weight": torch.zeros(99)})[:-100], "is damaged .* fetch it again"),
         ("w.pt", {"state_dict": {}, "epoch": 3}, r"holds a dict of \['state_dict', 'epoch'\], expected a model.state"),
         ("none.pt", None, "is no file; expected weights"),
     ],
@@ -104,9 +104,6 @@ def test_files_that_hold_no_weights(file, held, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if isinstance(held, bytes):
         Path(file).write_bytes(held)
-    elif isinstance(held, int):
-        save_weights(create_detector("resnet18_narrow"), file)
-        Path(file).write_bytes(Path(file).read_bytes()[:held])
     elif held is not None:
         torch.save(held, file)
     with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
@@ -131,9 +128,10 @@ def test_imagenet_is_downloaded_once_with_its_hash(tmp_path, monkeypatch, capfd)
         assert detector.head.out_features == 2
     url = "https://download.pytorch.org/models/efficientnet_b0_rwightman-7f5810bc.pth"
     assert asked == [(url, "7f5810bc", False)] and capfd.readouterr() == ("", "")
-    for name, place in (("resnet50", "download.pytorch.org.*resnet50-0676ba61"), ("f3net", "github.com.*xception")):
-        with pytest.raises(OSError, match=f"could not be downloaded .*{place}.* at {tmp_path}"):
-            create_detector(name, weights="imagenet")
-    for name in ("resnet18_narrow", "inception_resnet_v1"):
-        with pytest.raises(ValueError, match=f"no ImageNet weights for {name}; .*vggface2.pt"):
+    for name, error, said in (
+        ("resnet50", OSError, f"download.pytorch.org.*resnet50-0676ba61.* at {tmp_path}"),
+        ("f3net", OSError, f"github.com.*xception.* at {tmp_path}"),
+        ("resnet18_narrow", ValueError, "no ImageNet weights for resnet18_narrow; .*vggface2.pt"),
+    ):
+        with pytest.raises(error, match=said):
             create_detector(name, weights="imagenet")
