@@ -1,19 +1,20 @@
+"""addlib.figures: theme, grid, tables, sliders. tests/book/test_site.py moves a slider in a browser."""
+
+import base64
+import io
 import os
+import re
 import subprocess
 import sys
+from html import unescape
 
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
-
-matplotlib.use("Agg")
+import pandas as pd
+import pytest
+from PIL import Image
 
 from addlib import figures
-
-
-def test_theme_names_a_colour_for_each_quality():
-    colours = figures.theme()
-    assert list(colours) == ["raw", "c23", "c40"] and len(set(colours.values())) == 3
-    assert matplotlib.rcParams["image.interpolation"] == "nearest"
 
 
 def test_a_kernel_draws_twice_the_pixels():
@@ -23,18 +24,82 @@ def test_a_kernel_draws_twice_the_pixels():
         "drawn = shell.display_formatter.format(plt.subplots(figsize=(2, 1))[0], include={'image/png'})\n"
         "data, metadata = (part['image/png'] for part in drawn)\n"
         "import base64; width = int.from_bytes(base64.b64decode(data)[16:20], 'big')\n"
-        "print(width / metadata['width'])"
+        "print(width / metadata['width'], plt.rcParams['image.interpolation'])"
     )
     environment = {**os.environ, "MPLBACKEND": "agg"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
-    assert float(done.stdout) == 2
+    assert done.stdout.split() == ["2.0", "nearest"]
+    assert list(colours := figures.theme()) == ["raw", "c23", "c40"] and len(set(colours.values())) == 3
 
 
 def test_grid_puts_pictures_and_names_in_place():
     colour, grey = np.zeros((4, 5, 3), np.uint8), np.ones((4, 5))
-    names = {"rows": ["a", "b"], "columns": ["x", "y"]}
-    _, axes = figures.image_grid([[colour, grey], [None, grey]], **names, cmap="magma", vmin=0, vmax=2)
+    names, colours = {"rows": ["a", "b"], "columns": ["x", "y"]}, {"cmap": "magma", "vmin": 0, "vmax": 2}
+    _, axes = figures.image_grid([[colour, grey], [None, grey]], **names, **colours)
     assert [axis.get_title() for axis in axes[0]] == ["x", "y"]
     assert [axis.get_ylabel() for axis in axes[:, 0]] == ["a", "b"]
     assert len(axes[1, 0].images) == 0 and axes[0, 0].images[0].get_array().shape == (4, 5, 3)
     assert axes[1, 1].images[0].get_clim() == (0, 2)
+
+
+def test_table_shows_numbers_units_and_what_decides():
+    index = pd.MultiIndex.from_tuples([("FaceSwap", "c23"), ("<b>", "c40"), ("x", "raw")], names=["kind", "quality"])
+    columns = {"AUC": [0.51234, np.nan, -0.004], "n": [1200, -2, 3], "note": ["a < b", 'c-d "', None], "t": 1.25}
+    options = {"decimals": {"AUC": 2}, "units": {"t": "<s>"}, "decisive": [("<b>", "c40"), (("x", "raw"), "note")]}
+    table = figures.table(pd.DataFrame(columns, index=index), **options)
+    markup = table._repr_html_()
+    assert markup.startswith('<table class="dataframe"><thead><tr><th class="text" scope="col">kind, quality</th>')
+    entries = re.findall(r'<(t[hd])(?: class="([^"]*)")?[^>]*>(.*?)</t', markup.partition("<tbody>")[2])
+    assert [(kind, unescape(said)) for _, kind, said in entries] == [
+        ("", "FaceSwap, c23"), ("", "0.51"), ("", "1200"), ("text", "a < b"), ("", "1.2"),
+        ("", "<b>, c40"), ("", "–"), ("", "−2"), ("text", 'c-d "'), ("", "1.2"),
+        ("", "x, raw"), ("", "0.00"), ("", "3"), ("text decisive", "–"), ("", "1.2"),
+    ]  # fmt: skip
+    assert '<tr class="decisive"><th scope="row">&lt;b&gt;, c40</th>' in markup and markup.count("decisive") == 2
+    assert '<th class="text" scope="col">note</th><th scope="col">t (&lt;s&gt;)</th>' in markup
+    assert repr(table) == table.frame.to_string(float_format=lambda value: f"{value:.3g}")
+    assert "<td>2</td>" in figures.table(pd.DataFrame({"x": [1.6]}), decimals=0)._repr_html_()
+
+
+ALT = "A square that grows brighter step by step"
+LABELS = ["level 0", "level 1", 'level "2" & more']
+SQUARES = [np.full((8, 8, 3), 40 * place, np.uint8) for place in range(3)]
+
+
+def decoded(slider):
+    data = re.findall(r'src="data:image/webp;base64,([^"]+)"', slider._repr_html_())
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(each)))) for each in data]
+
+
+def test_slider_holds_every_picture_and_shows_one():
+    slider = figures.Slider(SQUARES, LABELS, ALT, name="level", start=1, quality=None)
+    markup = slider._repr_html_()
+    np.testing.assert_array_equal(decoded(slider), SQUARES)
+    images = re.findall(r"<img [^>]*>", markup)
+    assert [image.endswith(" hidden>") for image in images] == [True, False, True]
+    assert all(f'alt="{ALT} (level ' in image for image in images)
+    assert "level &quot;2&quot; &amp; more" in markup and 'value="1"' in markup
+    # The control waits for a script; nothing is fetched from anywhere.
+    assert '<div class="slider-control" hidden>' in markup and "http" not in markup
+
+
+def test_slider_takes_figures_pil_images_and_grey_arrays():
+    pictures = [plt.figure(figsize=(1, 1)), Image.new("RGB", (20, 20)), np.zeros((20, 20), np.uint8)]
+    with plt.rc_context({"savefig.dpi": 20}):
+        slider = figures.Slider(pictures, LABELS, [ALT] * 3, name="kind")
+    assert [each.shape for each in decoded(slider)] == [(20, 20, 3)] * 3
+    assert slider.width == 20 and repr(slider).startswith("slider over 3 pictures: kind")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": LABELS[:2]}, "2 labels"),
+        ({"alt": [ALT]}, "1 alts"),
+        ({"start": 3}, "start 3"),
+        ({"images": np.random.default_rng(0).integers(0, 256, (3, 512, 512, 3), np.uint8)}, "of 1.5 MB"),
+    ],
+)
+def test_slider_refuses(changes, message):
+    with pytest.raises(ValueError, match=message):
+        figures.Slider(**{"images": SQUARES, "labels": LABELS, "alt": ALT, "name": "level", "quality": None} | changes)

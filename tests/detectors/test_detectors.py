@@ -2,8 +2,6 @@
 
 import copy
 import pickle
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -12,8 +10,7 @@ from addlib import detectors
 from addlib.detectors import DETECTORS, Detection, create_detector, normalisation, register_detector
 
 # Channels of the stages, their sides for crops of 128, parameters, and the sum of these at the start with seed 5, on which the
-# book's numbers depend. Of published counts (torchvision, timm, facenet-pytorch) the last layer is subtracted; F3-Net is two
-# Xceptions with first layers of 9 and 6 channels, filters and MixBlocks.
+# book's numbers depend. Published counts less the last layer; F3-Net: two Xceptions, filters, MixBlocks.
 SIDES = (32, 16, 8, 4)
 KNOWN = {
     "resnet18": ((64, 128, 256, 512), SIDES, 11_177_538, 4737.433678),
@@ -53,7 +50,6 @@ def test_each_starts_and_answers_as_it_should(name):
     torch.testing.assert_close(found.logits, detector.head(found.embedding))
     if not inception:
         torch.testing.assert_close(found.embedding, found.stages[-1].mean((2, 3)))
-    assert (detector.name, detector.num_classes, detector.options) == (name, 2, {})
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
@@ -93,8 +89,8 @@ def test_training_copies_memory_formats_and_autocast(name):
 @pytest.mark.parametrize(
     ("name", "x", "message"),
     [
-        ("resnet18_narrow", torch.zeros(3, 64, 64), r"of shape \(3, 64, 64\)"),
-        ("efficientnet_b0_narrow", torch.zeros(1, 1, 64, 64), r"\(1, 1, 64, 64\), expected normalised floats"),
+        ("resnet18_narrow", torch.zeros(1, 1, 64, 64), r"\(1, 1, 64, 64\), expected normalised floats"),
+        ("resnet18_narrow", torch.zeros(1, 3, 64, 64, dtype=torch.uint8), "torch.uint8"),
         ("xception", torch.zeros(1, 3, 64, 64, dtype=torch.uint8), "torch.uint8"),
         ("xception", torch.zeros(1, 3, 6, 64), "at least 7"),
         ("inception_resnet_v1", torch.zeros(1, 3, 74, 128), "at least 75"),
@@ -109,30 +105,10 @@ def test_wrong_inputs(name, x, message):
         assert detector(torch.zeros(1, 3, detector.smallest, 96)).stages[-1].shape[2] == 1
 
 
-@pytest.mark.parametrize(
-    ("name", "settings", "message"),
-    [
-        ("resnet19", {}, "unknown detector 'resnet19'; there are .*resnet18_narrow"),
-        ("resnet18_narrow", {"num_classes": 0}, "num_classes 0"),
-        ("resnet18_narrow", {"size": 128}, r"options {'size': 128} of resnet18_narrow; expected .*any of \[\]"),
-    ],
-)
-def test_wrong_arguments(name, settings, message):
-    with pytest.raises(ValueError, match=message):
-        create_detector(name, **settings)
-
-
-def test_normalisation():
-    assert normalisation("resnet50") == (0.5, 0.5)
-    mean, std = normalisation("inception_resnet_v1")
-    grey = torch.arange(256.0)
-    torch.testing.assert_close((grey / 255 - mean) / std, (grey - 127.5) / 128)
-
-
-def test_import_is_light():
-    code = "import sys, addlib.detectors; print({'timm', 'torchvision', 'pandas'} & set(sys.modules))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "set()" and not found.stderr
+@pytest.mark.parametrize("settings", [{"name": "resnet19"}, {"num_classes": 0}, {"size": 128}])
+def test_wrong_arguments(settings):
+    with pytest.raises(ValueError, match=r"unknown detector 'resnet19'; there are|expected 1 or more, any of \[\]"):
+        create_detector(**{"name": "resnet18_narrow"} | settings)
 
 
 def test_a_detector_of_ones_own(tmp_path, monkeypatch):
@@ -151,7 +127,8 @@ def test_a_detector_of_ones_own(tmp_path, monkeypatch):
             return Detection((stage,), stage.mean((2, 3)), self.head(stage.mean((2, 3))))
 
     detector = create_detector("tiny", width=6)
-    assert normalisation("tiny") == (0.4, 0.2) and detector(torch.zeros(1, 3, 8, 8)).stages[0].shape[1] == 6
+    assert (normalisation("tiny"), normalisation("xception")) == ((0.4, 0.2), (0.5, 0.5))
+    assert detector(torch.zeros(1, 3, 8, 8)).stages[0].shape[1] == 6
     detectors.save_weights(detector, tmp_path / "w.safetensors")
     assert torch.equal(detectors.read_detector(tmp_path / "w.safetensors")[0].conv.weight, detector.conv.weight)
     torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "other.pt")

@@ -13,10 +13,7 @@ from addlib.detectors.dct import dct2, dct_matrix, idct2
 from addlib.detectors.f3net import FLOOR, FrequencyDecomposition, LocalFrequencyStatistics, MixBlock
 from addlib.detectors.xception import xception_trunk
 
-
-@pytest.fixture
-def images():
-    return torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 @pytest.mark.parametrize("size", [32, 128, 299])
@@ -25,9 +22,8 @@ def test_bands_are_diagonal_stripes_of_the_papers_areas(size):
     order = np.add.outer(np.arange(size), np.arange(size))
     band = np.digitize(order, [size / math.sqrt(8), size / 2])
     np.testing.assert_array_equal(base, [band == number for number in range(3)])
-    low, middle, high = (base.mean((1, 2)) * 16).tolist()
-    # 1/16, 1/16 and 7/8, but for the staircase along an edge of about n coefficients.
-    assert low == pytest.approx(1, abs=10 / size) and middle == pytest.approx(1, abs=10 / size) and low < 2 < high
+    # But for the staircase along an edge of about n coefficients:
+    assert base.mean((1, 2)).tolist() == pytest.approx([1 / 16, 1 / 16, 7 / 8], abs=1 / size)
     # In a window of 10 × 10, 19 anti-diagonals in six bands.
     local = LocalFrequencyStatistics().base
     diagonals = [sorted({int(i + j) for i, j in mask.nonzero()}) for mask in local]
@@ -35,15 +31,13 @@ def test_bands_are_diagonal_stripes_of_the_papers_areas(size):
     assert torch.equal(local.sum(0), torch.ones(10, 10))
 
 
-def test_decomposition_against_scipy(images):
-    matrix = dct_matrix(32).float()
-    torch.testing.assert_close(idct2(dct2(images, matrix), matrix), images, rtol=0, atol=1e-5)
-    module = FrequencyDecomposition(32)
-    torch.testing.assert_close(module(images).unflatten(1, (3, 3)).sum(1), images, rtol=0, atol=1e-5)
-    with torch.no_grad():
-        module.weight.copy_(torch.randn(3, 32, 32))
-    spectra = scipy.fft.dctn(images.double().numpy(), axes=(2, 3), norm="ortho")
-    for band, (found, base) in enumerate(zip(module(images).split(3, 1), module.base.numpy(), strict=True)):
+def test_decomposition_against_scipy():
+    matrix, module = dct_matrix(32).float(), FrequencyDecomposition(32)
+    torch.testing.assert_close(idct2(dct2(IMAGES, matrix), matrix), IMAGES, rtol=0, atol=1e-5)
+    torch.testing.assert_close(module(IMAGES).unflatten(1, (3, 3)).sum(1), IMAGES, rtol=0, atol=1e-5)
+    module.weight.data = torch.randn(3, 32, 32)
+    spectra = scipy.fft.dctn(IMAGES.double().numpy(), axes=(2, 3), norm="ortho")
+    for band, (found, base) in enumerate(zip(module(IMAGES).split(3, 1), module.base.numpy(), strict=True)):
         gain = base + np.tanh(module.weight[band].detach().double().numpy() / 2)  # 2σ(w) - 1 = tanh(w/2)
         expected = scipy.fft.idctn(spectra * gain, axes=(2, 3), norm="ortho")
         np.testing.assert_allclose(found.detach(), expected, atol=1e-5)
@@ -66,12 +60,11 @@ def test_statistics_against_a_plain_loop():
 
 @pytest.mark.parametrize("size", [32, 33, 299])
 def test_statistics_are_half_as_wide_and_finite_on_flat_crops(size):
-    images = torch.full((1, 3, size, size), 0.3, requires_grad=True)
-    module = LocalFrequencyStatistics()
+    images, module = torch.full((1, 3, size, size), 0.3, requires_grad=True), LocalFrequencyStatistics()
     with torch.autocast("cpu", torch.bfloat16):  # which would be too coarse for the transform
         found = module(images)
-    assert found.dtype == torch.float32
-    assert found.shape == (1, 6, (size - 3) // 2 + 1, (size - 3) // 2 + 1)  # 149 at 299, as in the paper
+    side = (size - 3) // 2 + 1  # 149 at 299, as in the paper
+    assert found.dtype == torch.float32 and found.shape == (1, 6, side, side)
     assert found.isfinite().all() and found[:, 0].min() > 0 and found[:, 5].max() < -1
     found.sum().backward()
     assert images.grad.isfinite().all() and module.weight.grad.isfinite().all()
@@ -90,37 +83,28 @@ def test_mixing_by_hand():
     def added(layers, columns):
         return 0.1 * project(layers[0], columns) / math.sqrt(1 + layers[1].eps)
 
-    for b in range(2):
-        one, two = maps[:, b].flatten(2).numpy()
-        affinity = project(block.query, one).T @ project(block.key, two) / math.sqrt(2)
-        expected = one + added(block.to_first, two @ softmax(affinity, 1).T)
-        np.testing.assert_allclose(found[0][b].detach().flatten(1), expected, rtol=1e-6, atol=1e-8)
-        expected = two + added(block.to_second, one @ softmax(affinity, 0))
-        np.testing.assert_allclose(found[1][b].detach().flatten(1), expected, rtol=1e-6, atol=1e-8)
+    one, two = (each.flatten(2).numpy() for each in maps)
+    affinity = project(block.query, one).swapaxes(1, 2) @ project(block.key, two) / math.sqrt(2)
+    from_second, from_first = two @ softmax(affinity, 2).swapaxes(1, 2), one @ softmax(affinity, 1)
+    expected = one + added(block.to_first, from_second), two + added(block.to_second, from_first)
+    np.testing.assert_allclose([each.detach().flatten(2) for each in found], expected, rtol=1e-6, atol=1e-8)
 
 
-def test_each_stream_hears_of_the_other():
-    detector, crops = create_detector("f3net", size=64).eval(), torch.rand(1, 3, 64, 64)
-    with torch.no_grad():
-        before = detector(crops).stages
-        detector.lfs.weight.add_(1.0)
-        after = detector(crops).stages
-    heard = [not torch.equal(*(s[:, : s.shape[1] // 2] for s in pair)) for pair in zip(before, after, strict=True)]
-    assert heard == [False, False, True, True]  # the FAD half: from block 7 on
-
-
-def test_public_weights_start_both_streams(tmp_path):
-    torch.manual_seed(5)
+def test_public_weights_start_both_streams_which_hear_of_each_other(tmp_path):
     public = xception_trunk(3).eval()
     state = public.state_dict()
     torch.save(state | {"fc.weight": torch.zeros(2, 2048), "fc.bias": torch.zeros(2)}, tmp_path / "x.pth")
     detector = create_detector("f3net", size=64, weights=tmp_path / "x.pth").eval()
-    crops = torch.rand(1, 3, 64, 64) * 2 - 1
-    with torch.no_grad():
-        # The bands add up to the crop, so the stream begins as the Xception of the file.
-        expected, found = public.conv1(crops), detector.fad_stream.conv1(detector.fad(crops))
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-    ours = detector.state_dict()
+    crops, ours = torch.rand(1, 3, 64, 64) * 2 - 1, detector.state_dict()
     for name in ("fad", "lfs"):
         assert all(torch.equal(ours[f"{name}_stream.{key}"], state[key]) for key in state if key != "conv1.weight")
     assert detector.head.weight.any()
+    with torch.no_grad():
+        # The bands add up to the crop, so the stream begins as the Xception of the file.
+        expected, found = public.conv1(crops), detector.fad_stream.conv1(detector.fad(crops))
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+        before = detector(crops).stages
+        detector.lfs.weight.add_(1.0)
+        after = detector(crops).stages
+    heard = [not torch.equal(*(s[:, : s.shape[1] // 2] for s in pair)) for pair in zip(before, after, strict=True)]
+    assert heard == [False, False, True, True]  # what LFS finds changes the FAD half from block 7 on
