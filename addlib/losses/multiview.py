@@ -170,7 +170,7 @@ class _MultiViewLoss(torch.autograd.Function):
 
 
 def draw_pairs(labels: Tensor, *, shape: tuple[int, ...] = (), generator: torch.Generator | None = None) -> Pairs:
-    """Random indices (*shape, B) of another sample of its class, and of one of another class; -1 where there is none."""
+    """Random indices, ``(*shape, B)``, of another sample of its class, and of one of another class; -1 where there is none."""
     labels = check_labels(labels)
     return choose_pairs(labels, draw_scores(len(labels), shape, generator).to(labels.device))
 
