@@ -9,7 +9,7 @@ Data flow one way, from a video to a row of results:
 * ``losses``: frequency attention, multi-view attention, and the baselines
 * ``training``: a detector on one quality, a student under a frozen teacher
 * ``metrics``: scores, Recall@1, intervals over identities and seeds
-* ``results``, ``sweep``, ``ledger``: rows, grids of trainings that fill them, claims that they decide
+* ``results``, ``sweep``: rows, and grids of trainings that fill them
 
 Beside the flow: ``explain`` (where a network looks), ``codecs`` (other compressions), ``judge`` (one video), ``spectra``,
 ``figures``, ``sliders``. Below everything: ``files``, ``parallel``, ``provenance``.
