@@ -57,23 +57,13 @@ def test_maps_are_those_by_hand(stage, score, device):
         found = class_activation_maps(Small().to(device), CROPS, rectify=False, classes=classes, **options)
     assert found.dtype == torch.float32 and found.device.type == "cpu"
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
-    found = class_activation_maps(Small().to(device).requires_grad_(False), CROPS.to(device), **options)
-    torch.testing.assert_close(found, expected.relu(), atol=1e-5, rtol=1e-4)
-
-
-def test_detector_is_left_as_it_was():
-    network = Small()
+    network = Small().to(device)
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
-    class_activation_maps(network, CROPS)
+    found = class_activation_maps(network, CROPS.to(device), **options)
+    torch.testing.assert_close(found, expected.relu(), atol=1e-5, rtol=1e-4)
+    # The detector is left as it was.
     assert network.training and all(p.requires_grad and p.grad is None for p in network.parameters())
     torch.testing.assert_close(dict(network.state_dict()), before, rtol=0, atol=0)
-
-
-def test_enlarged_maps_keep_places():
-    maps = torch.zeros(1, 4, 4)
-    maps[0, 0, 3] = 1
-    large = explain.enlarge(maps, 120)[0]
-    assert large[14, 105] > 0.9 and large[:45, 75:].sum() == large.sum(), "centre of the place is at 15 and 105"
 
 
 def test_mask_is_the_ellipse_in_the_box_of_the_face():
@@ -92,7 +82,8 @@ def test_share_of_known_maps():
     maps[1, 1, 2], maps[1, 0, 0] = 3.0, 1.0
     maps[2][~mask] = 0.1
     np.testing.assert_allclose(explain.share_inside(maps, mask), [0.25, 0.75, 0.0, math.nan])
-    np.testing.assert_allclose(explain.share_inside(maps, torch.stack([mask, ~mask, mask, mask]))[:2], [0.25, 0.25])
+    large = explain.enlarge(maps, 8)
+    np.testing.assert_allclose(explain.share_inside(large, explain.enlarge(mask[None].float(), 8)[0] > 0.5)[0], 0.25)
     for bad in ((maps, mask[:3]), (maps, mask.float()), (-maps, mask), (maps / 0, mask)):
         with pytest.raises(ValueError, match="expected a bool mask"):
             explain.share_inside(*bad)
@@ -128,12 +119,8 @@ def test_the_face_is_untouched_and_the_rest_is_not(kind, inverted):
     # Blocks that meet the edge of the face stay.
     assert (found != FACES)[..., ~mask].double().mean() > (0.4 if kind == "shuffle" else 0.9)
     assert kind != "grey" or (found[..., ~mask] == 128).all()
-
-
-def test_noise_has_its_spread():
-    grey, mask = torch.full_like(FACES, 128), face_mask()
-    noise = disturb_background(grey, mask, "noise", std=12.0, generator=torch.Generator().manual_seed(0))[..., ~mask]
-    assert noise.double().mean() == pytest.approx(128, abs=0.2) and noise.double().std() == pytest.approx(12, rel=0.02)
+    noise = (found.double() - FACES)[(FACES > 100) & (FACES < 150) & ~mask]  # far from where it is clipped
+    assert kind != "noise" or noise.mean().abs() < 0.5 and noise.std() == pytest.approx(20, rel=0.03)
 
 
 def test_shuffle_permutes_whole_blocks():
@@ -141,7 +128,6 @@ def test_shuffle_permutes_whole_blocks():
     found = disturb_background(FACES, mask, "shuffle", generator=torch.Generator().manual_seed(0))
     places = [(slice(y, y + 8), slice(x, x + 8)) for y in range(0, 128, 8) for x in range(0, 128, 8)]
     free, moves = [place for place in places if not mask[place].any()], set()
-    assert 60 < len(free) < 256 * (1 - 0.46)
     for before, after in zip(FACES, found, strict=True):
         old, new = ([image[:, *place].numpy().tobytes() for place in free] for image in (before, after))
         assert sorted(old) == sorted(new)
@@ -164,7 +150,6 @@ BLIND.register_forward_hook(lambda m, x, y: y._replace(stages=tuple(stage.clone(
         (class_activation_maps, {"detector": Small(classes=1), "score": "margin"}, "1 logits"),
         (class_activation_maps, {"detector": BLIND}, "do not depend"),
         (disturb_background, {"crops": torch.zeros(2, 3, 128, 128)}, "expected uint8"),
-        (disturb_background, {"mask": face_mask(64)}, "expected uint8, bool"),
         (disturb_background, {"kind": "blur"}, "'blur', expected noise"),
         (disturb_background, {"kind": "shuffle", "block": 7}, "divisor"),
     ],

@@ -61,8 +61,7 @@ def test_training_copies_memory_formats_and_autocast(name):
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.momentum = 1.0
     found = detector(crops)
-    dropped = name in ("efficientnet_b0_narrow", "inception_resnet_v1", "f3net")
-    assert torch.allclose(found.logits, detector.head(found.embedding), atol=1e-6) != dropped
+    assert torch.allclose(found.logits, detector.head(found.embedding), atol=1e-6) != hasattr(detector, "dropout")
     if name != "inception_resnet_v1":
         torch.testing.assert_close(found.embedding, found.stages[-1].mean((2, 3)))
     sum(stage.square().mean() for stage in found.stages).backward()
@@ -134,6 +133,5 @@ def test_a_detector_of_ones_own(tmp_path, monkeypatch):
     torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(ValueError, match=r"does not fit tiny .*Missing key"):
         create_detector("tiny", weights=tmp_path / "other.pt")
-    for taken in ("xception", "resnet18"):
-        with pytest.raises(ValueError, match=f"there is a detector '{taken}' already"):
-            register_detector(taken)(Tiny)
+    with pytest.raises(ValueError, match="there is a detector 'resnet18' already"):
+        register_detector("resnet18")(Tiny)

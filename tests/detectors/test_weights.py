@@ -40,12 +40,11 @@ def test_public_networks_answer_as_themselves(name, tmp_path):
     with torch.no_grad():
         torch.testing.assert_close(detector(crops).logits, network(crops))
 
-    # With another number of classes the same file fills everything but the head.
     torch.manual_seed(6)
     fresh = create_detector(kind).head.weight
     torch.manual_seed(6)
     two = create_detector(kind, weights=tmp_path / "public.pth").eval()
-    assert torch.equal(two.head.weight, fresh)
+    assert torch.equal(two.head.weight, fresh), "with another number of classes the file fills everything but the head"
     with torch.no_grad():
         torch.testing.assert_close(two(crops).embedding, detector(crops).embedding)
 
@@ -55,14 +54,12 @@ def test_saved_files_come_back(tmp_path):
     save_weights(one.to(memory_format=torch.channels_last), path, {"shift": 8})
     again, about = read_detector(path)
     assert same(one, again) and about == {"shift": 8} and not again.training
-    assert (again.name, again.num_classes, again.options) == ("f3net", 5, {"size": 64})
     with pytest.raises(ValueError, match=r'options {"size": 64}\) does not fit .*options {\'size\': 96}: .*fad.weight'):
         create_detector("f3net", num_classes=5, size=96, weights=path)
     with pytest.raises(ValueError, match="holds weights of f3net, expected weights of xception"):
         create_detector("xception", weights=path)
-    for detector, file in ((one, "w.pt"), (torch.nn.Linear(1, 1), "w.safetensors")):
-        with pytest.raises(ValueError, match="expected one of create_detector, to a .safetensors"):
-            save_weights(detector, file)
+    with pytest.raises(ValueError, match="expected one of create_detector, to a .safetensors"):
+        save_weights(one, "w.pt")
 
 
 def test_torch_files_come_back_or_change_nothing(tmp_path):
@@ -74,8 +71,7 @@ def test_torch_files_come_back_or_change_nothing(tmp_path):
         load_weights(two, tmp_path / "w.pt")
     assert all(torch.equal(before[key], tensor) for key, tensor in two.state_dict().items())
     torch.save(state, tmp_path / "w.pt")
-    load_weights(two, tmp_path / "w.pt")
-    assert same(one, two)
+    assert same(one, create_detector("resnet18_narrow", weights=tmp_path / "w.pt"))
     save_file(torchvision.models.resnet34(weights=None).state_dict(), tmp_path / "w.safetensors")
     with pytest.raises(
         ValueError, match=r"does not fit resnet18 of 2 classes.*Unexpected key.*stages.0.2.conv1.weight"
@@ -125,7 +121,6 @@ def test_imagenet_is_downloaded_once_with_its_hash(tmp_path, monkeypatch, capfd)
     for _ in range(2):
         detector = create_detector("efficientnet_b0", weights="imagenet")
         assert torch.equal(detector.features[0][0].weight, network.features[0][0].weight)
-        assert detector.head.out_features == 2
     url = "https://download.pytorch.org/models/efficientnet_b0_rwightman-7f5810bc.pth"
     assert asked == [(url, "7f5810bc", False)] and capfd.readouterr() == ("", "")
     for name, error, said in (
