@@ -12,7 +12,7 @@ Data flow one way, from a video to a row of results:
 * ``results``, ``sweep``: rows, and grids of trainings that fill them
 
 Beside the flow: ``explain`` (where a network looks), ``codecs`` (other compressions), ``judge`` (one video), ``spectra``,
-``figures``, ``sliders``. Below everything: ``files``, ``parallel``, ``provenance``.
+``figures``. Below everything: ``files``, ``parallel``, ``provenance``.
 
 Importing this package loads nothing else, sets no seed, and prints nothing.
 """

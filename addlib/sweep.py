@@ -65,8 +65,7 @@ def sweep(grid, *, workers: int | None = None, scheduler: str | None = None, for
     """
     from addlib.faceforensics import data_hash
     from addlib.parallel import allotted_processes, map_unordered
-    from addlib.training import Recipe
-    from addlib.training.distillers import changed_settings
+    from addlib.training import Recipe, distiller_defaults
 
     root = project_root(root)
     path = Path(grid) if Path(grid).suffix else root / "book" / "experiments" / "grids" / f"{grid}.yaml"
@@ -77,7 +76,9 @@ def sweep(grid, *, workers: int | None = None, scheduler: str | None = None, for
     data, table = data_hash(about["crops"]), about.pop("notebook")
     for number, run in enumerate(runs):  # what is the recipe's or the distiller's anyway is no change
         changes = Recipe.named(run.recipe, **run.changes).changes
-        runs[number] = replace(run, changes=changes, settings=changed_settings(run.distiller, run.settings))
+        usual = distiller_defaults(run.distiller)
+        settings = {name: value for name, value in run.settings.items() if name not in usual or usual[name] != value}
+        runs[number] = replace(run, changes=changes, settings=settings)
     keys = {run: run.key(data) for run in runs}
     notebook = root / "book" / "experiments" / f"{table}.ipynb"
     results = results_file(root, "runs" if table == "train" else table)

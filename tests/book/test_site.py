@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import yaml
 
-from addlib.sliders import Slider
+from addlib.figures import Slider
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "book" / "_build" / "html"

@@ -105,3 +105,17 @@ def test_errors_name_the_remedy(student, teacher, gamma, words):
     for call in (frequency_attention_loss, frequency_attention):
         with pytest.raises(ValueError, match=words):
             call(student, teacher, gamma=gamma)
+
+
+def test_weight_grows_with_the_energy_and_scales_the_gradient():
+    """A pure wave has all its energy at its frequency; the gradient is the wave times the weight there."""
+    x = torch.arange(8, dtype=torch.float64)
+    wave = torch.cos(2 * torch.pi * (2 * x[:, None] + 3 * x) / 8).expand(1, 2, 8, 8).clone().requires_grad_()
+    nothing = torch.zeros(1, 2, 8, 8, dtype=torch.float64)
+    seen = frequency_attention(wave, nothing, gamma=4.0)
+    expected = torch.zeros(1, 8, 8, dtype=torch.float64)
+    expected[0, 2, 3] = expected[0, -2, -3] = 2 * 0.25
+    torch.testing.assert_close(seen.energy, expected)
+    (gradient,) = torch.autograd.grad(frequency_attention_loss(wave, nothing, gamma=4.0), wave)
+    weight = torch.exp(torch.tensor(4 * 0.25, dtype=torch.float64))
+    torch.testing.assert_close(gradient, 2 * weight * wave.detach() / 64)

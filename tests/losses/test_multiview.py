@@ -75,3 +75,22 @@ def test_errors_name_the_remedy(change, words):
     arguments = {"student": torch.zeros(2, 4, 3, 3), "teacher": torch.zeros(2, 4, 3, 3), "labels": INDEX} | change
     with pytest.raises(ValueError, match=words):
         multi_view_attention_loss(**arguments)
+
+
+def test_order_of_elements_matters_in_the_paper_and_not_in_the_published_code(maps):
+    """In the published code a direction only moves the bin edges along the raster order of the elements.
+
+    So two directions that project the grid onto equally spread numbers, in another order, give the same loss there.
+    """
+    student, teacher = maps((3, 6, 4, 4))
+    one = torch.tensor([[0.6, 0.0, 0.8]])
+    other = torch.tensor([[-0.6, 0.8, 0.0]])
+    losses = {
+        variant: [
+            multi_view_attention_loss(student, teacher, None, eta=0, directions=d, variant=variant).item()
+            for d in (one, other)
+        ]
+        for variant in ("paper", "published")
+    }
+    assert losses["published"][0] == pytest.approx(losses["published"][1], rel=1e-12)
+    assert abs(losses["paper"][0] / losses["paper"][1] - 1) > 0.01

@@ -103,3 +103,46 @@ MAP, UNIT = torch.zeros(2, 3, 4, 4), torch.tensor([[1.0, 0.0, 0.0]])
 def test_errors_name_the_remedy(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_one_dimension_matches_pot(p):
+    generator = np.random.default_rng(0)
+    for count in (1, 2, 50):
+        positions = np.sort(generator.normal(size=count))
+        masses = generator.random((2, count)) * (generator.random((2, count)) < 0.7) + 1e-9
+        masses /= masses.sum(1, keepdims=True)
+        expected = ot.wasserstein_1d(positions, positions, masses[0], masses[1], p=p)
+        exact = ot.emd2(masses[0], masses[1], np.abs(positions[:, None] - positions) ** p)
+        tensors = (torch.from_numpy(m)[None] for m in masses)
+        result = losses.wasserstein_1d(torch.from_numpy(positions), *tensors, p=p).item()
+        assert result == pytest.approx(float(expected), rel=1e-9, abs=1e-14)
+        assert result == pytest.approx(exact, rel=1e-7, abs=1e-12)
+
+
+def test_axes_are_channel_dim2_and_dim3_attention(maps):
+    """(1, 0, 0), (0, 1, 0), (0, 0, 1) with a bin for each index give the marginals of the mass."""
+    features, _ = maps((3, 5, 4, 6))
+    mass = features.detach().double().square()
+    mass /= mass.sum((1, 2, 3), keepdim=True)
+    for axis, length, others in ((0, 5, (2, 3)), (1, 4, (1, 3)), (2, 6, (1, 2))):
+        for sign in (1, -1):
+            direction = torch.zeros(1, 3)
+            direction[0, axis] = sign
+            view = losses.sliced_attention(features.detach(), direction, length)[:, 0]
+            expected = mass.sum(others)
+            torch.testing.assert_close(view, expected if sign == 1 else expected.flip(1))
+            view = losses.sliced_attention(features.detach(), direction, length, coordinates="unit")[:, 0]
+            torch.testing.assert_close(view, expected if sign == 1 else expected.flip(1))
+
+
+def test_binned_distance_is_not_a_transport_cost():
+    """Moving a mass by two bins or by ten changes the binned squared difference not at all, the true distance does."""
+    maps = torch.zeros(3, 24, 1, 1)
+    maps[0, 0], maps[1, 4], maps[2, 20] = 1.0, 1.0, 1.0
+    direction = torch.tensor([[1.0, 0.0, 0.0]])
+    views = losses.sliced_attention(maps, direction, 12)[:, 0]
+    near, far = ((views[0] - views[i]).square().sum().item() for i in (1, 2))
+    assert near == far == 2
+    true = losses.sliced_wasserstein(maps[:1].expand(2, -1, -1, -1), maps[1:], direction)
+    torch.testing.assert_close(true, torch.tensor([4.0, 20.0], dtype=torch.float64))

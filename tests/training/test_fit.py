@@ -17,7 +17,7 @@ from addlib import provenance
 from addlib.detectors import Detection, read_detector
 from addlib.faceforensics import FacePairs, data_hash, read_manifest
 from addlib.results import Run
-from addlib.training import RECIPES, Distiller, Recipe, fit_detector, fit_student, hardware, register_distiller
+from addlib.training import RECIPES, Distiller, Recipe, engine, fit_detector, fit_student, hardware, register_distiller
 from addlib.training.engine import EpochLoader, TrainingTask, trainer_options
 
 SHORT = {"epochs": 3, "batch_size": 4, "validations": 2}
@@ -375,7 +375,8 @@ def test_import_and_a_kept_training_need_no_lightning(teacher, prepared):
     assert done.stdout.split("\n")[:2] == ["set()", "False"], done.stderr
 
 
-def test_several_devices():
+def test_several_devices(monkeypatch):
+    monkeypatch.setattr(engine, "from_notebook", lambda: False)
     both, alone = (hardware.Hardware.choose("cpu", count, 1, "32-true") for count in ("2", "auto"))
     assert (both.processes, alone.processes) == (2, 1)
     # Only a frozen body leaves parameters without a gradient, and looking for them costs.
