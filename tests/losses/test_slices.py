@@ -56,9 +56,9 @@ def test_directions_are_unit_uniform_and_repeatable():
 
 
 def test_values_on_edges_go_up_whatever_the_rounding():
-    """16 positions a fifteenth apart in 15 bins: each but the last on its own edge."""
-    projected = losses.project_grid((1, 1, 16), torch.tensor([[0.0, 0.0, 1.0]]), coordinates="unit")
-    assert losses.bin_indices(projected, 15).flatten().tolist() == [*range(15), 14]
+    """50 positions a 49th apart in 49 bins: each but the last on its own edge, although 1 / 49 * 49 < 1 on a computer."""
+    projected = losses.project_grid((1, 1, 50), torch.tensor([[0.0, 0.0, 1.0]]), coordinates="unit")
+    assert losses.bin_indices(projected, 49).flatten().tolist() == [*range(49), 48]
 
 
 def test_more_bins_than_int16_holds():
@@ -92,7 +92,6 @@ MAP, UNIT = torch.zeros(2, 3, 4, 4), torch.tensor([[1.0, 0.0, 0.0]])
     [
         (lambda: losses.sliced_attention(MAP[0], UNIT, 2), r"features is \(3, 4, 4\) torch.float32"),
         (lambda: losses.sliced_attention(MAP, UNIT[0], 2), r"directions are \(3,\).*expected unit rows \(K, 3\)"),
-        (lambda: losses.sliced_attention(MAP, UNIT[:0], 2), r"directions are \(0, 3\)"),
         (lambda: losses.sliced_attention(MAP, 2 * UNIT, 2), "expected unit rows"),
         (lambda: losses.sliced_attention(MAP, UNIT, 0), "bins is 0, expected at least 1"),
         (lambda: losses.sliced_attention(MAP, UNIT, 2, coordinates="pixels"), "coordinates is 'pixels'"),
