@@ -82,7 +82,7 @@ data: $(CROPS)/manifest.csv
 # Made again when code that they depend on changes; then both commands keep what is still good.
 $(CROPS)/manifest.csv: requirements.lock $(wildcard addlib/*.py addlib/miniforensics/*.py addlib/faceforensics/*.py) \
   $(if $(wildcard $(VIDEOS)/miniforensics.json),,again) | $(STAMP)
-	$(call step,data: drawing 1200 videos in three qualities,2 minutes,$(BIN)/addlib generate $(VIDEOS) --overwrite)
+	$(call step,data: drawing 1200 videos in three qualities,a minute,$(BIN)/addlib generate $(VIDEOS) --overwrite)
 	$(call step,data: cutting their faces,a minute,$(BIN)/addlib prepare $(VIDEOS) $(CROPS) --frames 8)
 	@touch $@
 
@@ -124,7 +124,7 @@ lint: $(STAMP)
 	$(call step,ruff,,$(BIN)/ruff check .)
 
 unit: $(STAMP)
-	$(call step,unit tests,4 minutes,OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests --ignore=tests/book/test_site.py -n $(JOBS) --dist worksteal)
+	$(call step,unit tests,3 minutes,OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests --ignore=tests/book/test_site.py -n $(JOBS) --dist worksteal)
 
 execute: $(STAMP)
 	$(call step,executing the chapters: profile $(PROFILE),,$(BIN)/python book/builder execute --profile $(PROFILE) --jobs $(JOBS))
@@ -139,4 +139,4 @@ publish: $(STAMP)
 	$(call step,building the site,half a minute,$(BIN)/python book/builder publish --profile $(PROFILE))
 
 site: $(STAMP)
-	$(call step,tests of the site,3 minutes,$(BIN)/python -m pytest -q tests/book/test_site.py -n $(JOBS) --dist worksteal)
+	$(call step,tests of the site,1½ minutes,$(BIN)/python -m pytest -q tests/book/test_site.py -n $(JOBS) --dist worksteal)
