@@ -139,4 +139,4 @@ publish: $(STAMP)
 	$(call step,building the site,half a minute,$(BIN)/python book/builder publish --profile $(PROFILE))
 
 site: $(STAMP)
-	$(call step,tests of the site,1½ minutes,$(BIN)/python -m pytest -q tests/book/test_site.py -n $(JOBS) --dist worksteal)
+	$(call step,tests of the site,2 minutes,$(BIN)/python -m pytest -q tests/book/test_site.py -n $(JOBS) --dist worksteal)
