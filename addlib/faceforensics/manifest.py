@@ -16,7 +16,8 @@ def read_manifest(out: str | Path) -> pd.DataFrame:
     """The table of a prepared folder. Raises FileNotFoundError where there is none, ValueError if columns are missing."""
     path = Path(out) / MANIFEST
     if not path.is_file():
-        raise FileNotFoundError(f"no {MANIFEST} in {out}; prepare it first: addlib prepare ROOT {out}")
+        seen = "" if path.is_absolute() else f", seen from the working directory {Path.cwd()}"
+        raise FileNotFoundError(f"no {MANIFEST} in {out}{seen}; prepare it first: addlib prepare ROOT {out}")
     text = dict.fromkeys(set(COLUMNS) - {"label", "asked", "crops"}, str)
     table = pd.read_csv(path, dtype=text, keep_default_na=False, encoding_errors="surrogateescape")
     if missing := [name for name in COLUMNS if name not in table]:

@@ -138,3 +138,11 @@ def test_data_hash_stands_for_the_data(tree, tmp_path):
     assert hashes[0] == hashes[1] != hashes[2] and len(hashes[0]) == 12
     with pytest.raises(FileNotFoundError, match="addlib prepare"):
         faceforensics.data_hash(tmp_path / "nowhere")
+
+
+def test_a_relative_folder_without_a_manifest_is_named_with_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"no manifest.csv in crops, seen from the working directory {tmp_path}"):
+        faceforensics.read_manifest("crops")
+    with pytest.raises(FileNotFoundError, match=f"no manifest.csv in {tmp_path}; prepare it first"):
+        faceforensics.read_manifest(tmp_path)
