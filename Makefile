@@ -30,7 +30,7 @@ printf -- '-- %s: %d s\n' '$(1)' $$((SECONDS - begun)) | tee -a $(LOG); exit $$c
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test lab data clean clean-trainings pdf zip lint unit execute validate refresh publish site again
+.PHONY: help install book test lab data test-people clean clean-trainings pdf zip lint unit execute validate refresh publish site again
 # The steps of one target build on each other; pytest and papermill have their own ways to use several cores.
 .NOTPARALLEL:
 
@@ -41,6 +41,7 @@ help:
 	@echo 'make pdf      print the book into book/_build/seeing-through-compression.pdf (needs Chromium or Chrome)'
 	@echo 'make zip      pack the rendered book, to be read without a network'
 	@echo 'make data     generate MiniForensics and cut its face crops'
+	@echo 'make test-people   160 more people, for sweeps of data/protocol.md to test on'
 	@echo 'make clean    remove builds, caches and MiniForensics; keeps .venv, trained networks (data/runs) and your own data'
 	@echo 'make clean-trainings   remove the trained networks in data/runs too; they take as long again as they took'
 	@echo 'single steps: install, lint, unit, execute, validate, refresh (expected text), publish, site (its tests)'
@@ -86,6 +87,14 @@ $(CROPS)/manifest.csv: requirements.lock $(wildcard addlib/*.py addlib/miniforen
 	$(call step,data: cutting their faces,a minute,$(BIN)/addlib prepare $(VIDEOS) $(CROPS) --frames 8)
 	@touch $@
 
+# 160 more people, whom nobody trains or chooses on (data/protocol.md): sweeps of the protocol test on them, chapters do not.
+test-people: $(CROPS)-test/manifest.csv
+
+$(CROPS)-test/manifest.csv: requirements.lock | $(STAMP)
+	$(call step,test-people: drawing 960 videos in three qualities,a minute,$(BIN)/addlib generate $(VIDEOS)-test --people 160 --seed 1 --overwrite)
+	$(call step,test-people: cutting their faces,a minute,$(BIN)/addlib prepare $(VIDEOS)-test $(CROPS)-test --frames 8 --splits data/test_people)
+	@touch $@
+
 again:
 
 book: data
@@ -111,7 +120,7 @@ zip: $(STAMP)
 	@cd book/_build && ../../$(BIN)/python -c 'import shutil; print(shutil.make_archive("seeing-through-compression", "zip", "html"))'
 
 clean:
-	rm -rf book/_build $(VIDEOS) $(CROPS) data/crops/conditions
+	rm -rf book/_build $(VIDEOS) $(CROPS) $(VIDEOS)-test $(CROPS)-test data/crops/conditions
 	rm -rf .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -print0 | xargs -0 rm -rf
 

@@ -25,13 +25,16 @@ def read_grid(path) -> tuple[dict, list[Run]]:
 
     The YAML holds ``profile``, ``crops`` (relative to book/), ``common`` (settings of every run), ``runs``, a list of entries,
     each the product of its lists, also inside its ``settings``; and, if it likes, ``notebook``, one of book/experiments other
-    than "train" that runs are given to, and ``test_crops``, a second test set.
+    than "train" that runs are given to, ``table``, where its rows go (usually "runs", or as the notebook is called), and
+    ``test_crops``, a second test set.
     """
     import yaml
 
     about, runs = {"notebook": "train"} | yaml.safe_load(Path(path).read_text(encoding="utf-8")), {}
-    if set(about) - {"test_crops"} != {"notebook", "profile", "crops", "common", "runs"}:
-        raise ValueError(f"{path} has {sorted(about)}; a grid has profile, crops, common, runs, perhaps test_crops")
+    if set(about) - {"table", "test_crops"} != {"notebook", "profile", "crops", "common", "runs"}:
+        choices = "perhaps notebook, table, test_crops"
+        raise ValueError(f"{path} has {sorted(about)}; a grid has profile, crops, common, runs, {choices}")
+    about = {"table": "runs" if about["notebook"] == "train" else about["notebook"]} | about
     common, entries = about.pop("common"), about.pop("runs")
     for number, entry in enumerate(entries, 1):
         try:
@@ -73,15 +76,14 @@ def sweep(grid, *, workers: int | None = None, scheduler: str | None = None, for
         raise ValueError(f"no grid {path}; there are {sorted(file.stem for file in path.parent.glob('*.yaml'))}")
     about, runs = read_grid(path)
     about |= {name: str((root / "book" / about[name]).resolve()) for name in ("crops", "test_crops") if name in about}
-    data, table = data_hash(about["crops"]), about.pop("notebook")
+    data, notebook = data_hash(about["crops"]), root / "book" / "experiments" / f"{about.pop('notebook')}.ipynb"
     for number, run in enumerate(runs):  # what is the recipe's or the distiller's anyway is no change
         changes = Recipe.named(run.recipe, **run.changes).changes
         usual = distiller_defaults(run.distiller)
         settings = {name: value for name, value in run.settings.items() if name not in usual or usual[name] != value}
         runs[number] = replace(run, changes=changes, settings=settings)
     keys = {run: run.key(data) for run in runs}
-    notebook = root / "book" / "experiments" / f"{table}.ipynb"
-    results = results_file(root, "runs" if table == "train" else table)
+    results = results_file(root, about["table"])
     about |= {"code": code_behind(notebook), "retrain": force or stale}
     rows = read_results(results)
     done, current = set(rows["key"]), set(rows["key"][rows.get("code", rows["key"]) == about["code"]])

@@ -45,7 +45,7 @@ def test_a_grid_is_the_product_of_its_lists(tmp_path):
     several["settings"] = [{}, {"alpha": [0.1, 10], "views": 3}]
     plain = {"quality": ["raw", "c40"], "distiller": "none", "seed": [0, 1]}
     about, runs = read_grid(grid(tmp_path, several, plain, {"quality": "c40", "distiller": "none", "seed": 1}))
-    assert about == {"profile": "smoke", "crops": "../data/crops", "notebook": "train"}
+    assert about == {"profile": "smoke", "crops": "../data/crops", "notebook": "train", "table": "runs"}
     assert len(runs) == 2 * 3 + 4 and runs[0].quality == "raw" and [run.seed for run in runs] == [0] * 8 + [1] * 2
     found = {str(run.settings) for run in runs if run.distiller == "add"}
     assert found == {"{}", '{"alpha": 0.1, "views": 3}', '{"alpha": 10, "views": 3}'}
@@ -68,7 +68,7 @@ def test_the_grids_of_this_project():
         "table1-c23": 90,
         "table1-c40": 90,
     }
-    counts |= {"table2": 18, "table3": 36, "tuning": 14}
+    counts |= {"table2": 18, "table3": 36, "tuning": 14, "protocol": 200, "protocol-parts": 320}
     shared = {"ablation": 51, "figure5": 285, "figure6": 45, "outside": 75, "table1": 255, "table2": 18, "table3": 225}
     counts |= {f"{name}-{table}": n for name in ("reader", "paper") for table, n in shared.items()}
     grids = {path.stem: read_grid(path) for path in GRIDS.glob("*.yaml")}
@@ -109,21 +109,21 @@ while (folder / f"wait-{seed}").exists():
 assert not (folder / f"fail-{seed}").exists(), "told to fail"
 run = Run(manipulation, quality, detector, recipe=recipe, changes=changes, seed=seed, start=start, settings=settings)
 rows = [{"data": "DATA", "code": code, "condition": name} for name in ("dark", "bright")]
-record_measurements(run, profile, rows, folder / "results" / "measure.csv")
+record_measurements(run, profile, rows, folder / "results" / f"{table}.csv")
 """
 
 
 @pytest.fixture
 def measure(project):
     """A grid of three runs for that notebook."""
-    names = [*Run.__dataclass_fields__, "profile", "crops", "code", "retrain"]
+    names = [*Run.__dataclass_fields__, "profile", "crops", "code", "retrain", "table"]
     source = "\n".join(f"{name} = None" for name in names)
     parameters = nbformat.v4.new_code_cell(source, metadata={"tags": ["parameters"]})
     cell = nbformat.v4.new_code_cell(MEASURE.replace("DATA", data_hash(project / "data" / "crops")))
     notebook = nbformat.v4.new_notebook(cells=[parameters, cell])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, project / "book" / "experiments" / "measure.ipynb")
-    return grid(project, {"quality": "c40", "seed": [0, 1, 2]}, notebook="measure")
+    return grid(project, {"quality": "c40", "seed": [0, 1, 2]}, notebook="measure", table="apart")
 
 
 def ran(project):
@@ -136,7 +136,7 @@ def ran(project):
 @pytest.mark.slow
 def test_what_a_sweep_runs_and_what_it_says(project, measure, capfd):
     """A killed run is listed and run by the next sweep. force and stale tell the notebook to train again."""
-    data, table = project / "data", project / "data" / "results" / "measure.csv"
+    data, table = project / "data", project / "data" / "results" / "apart.csv"
     assert sweep(measure, workers=1, limit=1, root=project) is True, "what was tried has its row"
     assert [line[:2] for line in ran(project)] == [["0", "False"]] and "0 rows by other code" in capfd.readouterr().out
     (data / "wait-1").touch()
