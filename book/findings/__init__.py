@@ -1,0 +1,130 @@
+"""What the rows of data/results/protocol.csv say: differences between students, over seeds and people together.
+
+An *arm* is a student by its distiller, its start and, if not 8, its epochs: ``add@teacher``, ``none@noise+16``. A *finding* is
+a difference of two arms or one alone, in the mean over the manipulations or for one of them, and a measure if it is not AUC:
+``add@noise - none@noise``, ``kd@teacher - none@teacher: FaceSwap``, ``none@noise, accuracy``.
+
+Text that states one is bold, and names it in a comment that no reader sees: ``**+1.2 points (0.1 to 2.3)**<!-- … -->``, or
+``**better**<!-- verdict … -->``. ``python -m findings`` in book/ writes what the rows say there; a test compares.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from addlib import metrics
+from addlib.files import project_root
+from addlib.results import read_predictions, read_results, results_file
+
+FIVE = ("NeuralTextures", "Deepfakes", "Face2Face", "FaceSwap", "FaceShifter")
+DELTA = 2.0  # points of AUC that count as nothing, named by data/protocol.md
+LEVEL, LEVEL_OF_ONE = 0.95, 0.99  # of a mean over the five manipulations, and of each of five (Bonferroni)
+STATED = re.compile(r"\*\*([^*]+)\*\*<!-- (.+?) -->")
+PAGES = ("README.md", "book/intro.md", "book/what-we-found.ipynb")
+
+
+class Finding(NamedTuple):
+    """In points. low, high: NaN for one seed. verdict: of a difference."""
+
+    name: str
+    mean: float
+    low: float
+    high: float
+    seeds: int
+    verdict: str
+
+    def __str__(self) -> str:
+        sign, unit = ("+", "points") if self.verdict else ("", "%")
+        ends = "" if np.isnan(self.low) else f" ({self.low:z.1f} to {self.high:z.1f})"
+        return f"{self.mean:z{sign}.1f} {unit}{ends}".replace("-", "−")
+
+
+def finding(name: str, folder: Path | None = None) -> Finding:
+    """A finding by its name. folder: of protocol.csv and its predictions, data/results by default."""
+    seeds, values = values_of(name, folder)
+    compared, single = " - " in name, ": " in name
+    if len(seeds) == 1:
+        return Finding(name, float(values.mean()), np.nan, np.nan, 1, "not known" * compared)
+    level = LEVEL_OF_ONE if single else LEVEL
+    interval = metrics.two_way_interval(values, level, within=(-100.0 if compared else 0.0, 100.0))
+    word = metrics.verdict(interval, DELTA) if compared else ""
+    return Finding(name, interval.mean, interval.low, interval.high, len(seeds), word)
+
+
+@cache
+def values_of(name: str, folder: Path | None = None) -> tuple[list[int], np.ndarray]:
+    """The seeds of a finding and, for each of them and each pair of identities, its pseudo-value in points.
+
+    A seed counts if both arms have it at every manipulation of the mean. Raises ValueError if none does.
+    """
+    sides, _, measure = name.partition(", ")
+    sides, _, manipulation = sides.partition(": ")
+    chosen, arms = (manipulation,) if manipulation else FIVE, sides.split(" - ")
+    found = [[_pseudo_values(arm, each, measure or "auc", folder) for arm in arms] for each in chosen]
+    seeds = sorted(set.intersection(*(set(values) for place in found for values in place)))
+    if not seeds:
+        raise ValueError(f"no seed has all of {name!r} on {chosen}; sweep the grids protocol and protocol-parts")
+    places = [[np.stack([values[seed] for seed in seeds]) for values in place] for place in found]
+    return seeds, 100 * np.mean([place[0] - place[1] if len(arms) > 1 else place[0] for place in places], axis=0)
+
+
+@cache
+def _pseudo_values(arm: str, manipulation: str, measure: str, folder: Path | None) -> dict[int, np.ndarray]:
+    """For each seed what each pair of identities adds to the measure."""
+    found = {}
+    for row in rows_of(arm, manipulation, folder).itertuples():
+        seen = read_predictions(row.key, folder).query("split == 'large'")
+        labels, videos, odds = seen["label"], seen["video"], seen["log_odds"]
+        metric, answers = metrics.auc, odds
+        if measure.startswith("video"):
+            answers, labels, videos = metrics.by_video(_probability(odds), labels, videos)
+        if measure.endswith("accuracy"):
+            metric, answers = metrics.accuracy, _probability(answers) if measure == "accuracy" else answers
+        people = metrics.identities(videos)
+        found[row.seed] = metrics.pseudo_values(metric, np.asarray(answers)[None], np.asarray(labels), people)[0]
+    return found
+
+
+def rows_of(arm: str, manipulation: str | None = None, folder: Path | None = None) -> pd.DataFrame:
+    """The rows of an arm, of students; "raw" stands for the teachers."""
+    distiller, _, start = ("none@noise" if arm == "raw" else arm).partition("@")
+    start, _, epochs = start.partition("+")
+    rows = read_results(folder / "protocol.csv" if folder else results_file(name="protocol"))
+    wanted = {"distiller": distiller, "start": start, "changes": f'{{"epochs": {epochs}}}' if epochs else "{}"}
+    for column, value in (wanted | {"settings": "{}"}).items():
+        rows = rows[rows[column] == value]
+    rows = rows[(rows["quality"] == "raw") == (arm == "raw")]
+    return rows if manipulation is None else rows[rows["manipulation"] == manipulation]
+
+
+def _probability(odds):
+    return 1 / (1 + np.exp(-np.asarray(odds)))
+
+
+def stated(text: str) -> list[tuple[str, str, str]]:
+    """What a text states: as it stands there, as the rows have it, and the name."""
+    found = []
+    for words, name in STATED.findall(text):
+        now = finding(name.removeprefix("verdict "))
+        found.append((words, now.verdict if name.startswith("verdict ") else str(now), name))
+    return found
+
+
+def refresh(root: Path | None = None) -> list[str]:
+    """Write what the rows say into all pages; returns what was changed."""
+    changed = []
+    for path in ((root or project_root()) / page for page in PAGES):
+        old = path.read_text(encoding="utf-8")
+        new = old
+        for words, now, name in stated(old):
+            new = new.replace(f"**{words}**<!-- {name} -->", f"**{now}**<!-- {name} -->")
+            changed += [f"{path.name}: {name}: {words} -> {now}"] * (words != now)
+        if new != old:
+            path.write_text(new, encoding="utf-8")
+    return changed

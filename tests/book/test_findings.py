@@ -1,0 +1,80 @@
+"""What pages state, against the rows: values by scikit-learn, seeds that count, and that no stated number is out of date."""
+
+import findings
+import numpy as np
+import pandas as pd
+import pytest
+from findings import FIVE, finding, refresh, stated, values_of
+from sklearn.metrics import accuracy_score, roc_auc_score
+
+from addlib.files import project_root
+from addlib.results import Run, read_predictions, read_results, record
+
+PAIRS = [("000", "141"), ("001", "063"), ("002", "088")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two arms at five manipulations: three seeds of one, two of the other."""
+    folder, draws = tmp_path_factory.mktemp("results"), np.random.default_rng(0)
+    names = [(kind, f"{a}_{b}") for pair in PAIRS for a, b in (pair, pair[::-1]) for kind in ("fake", "original")]
+    for kind in FIVE:
+        videos = [f"{kind}/{name}" if what == "fake" else f"original/{name[:3]}" for what, name in names]
+        index = pd.DataFrame({"split": "large", "video": np.repeat(videos, 2), "frame": [0, 1] * len(videos)})
+        index["label"] = np.repeat([int(what == "fake") for what, _ in names], 2)
+        for distiller, seed in [("none", 0), ("none", 1), ("none", 2), ("add", 0), ("add", 2)]:
+            run = Run(kind, "c40", "resnet18_narrow", distiller, "mini", seed=seed)
+            odds = draws.normal(index["label"] * (1 + seed), 2).round(1)
+            predictions = index.assign(log_odds=odds)
+            record(run.columns | {"data": "d"}, "protocol", predictions=predictions, path=folder / "protocol.csv")
+    return folder
+
+
+def by_hand(folder, distiller, seed, measure):
+    """The mean over the manipulations, by scikit-learn."""
+    rows = read_results(folder / "protocol.csv").query("distiller == @distiller and seed == @seed")
+    found = []
+    for key in rows["key"]:
+        seen = read_predictions(key, folder)
+        if measure.startswith("video"):
+            seen["log_odds"] = 1 / (1 + np.exp(-seen["log_odds"])) - 0.5
+            seen = seen.groupby("video", sort=False)[["label", "log_odds"]].mean()
+        score = roc_auc_score if measure.endswith("auc") else accuracy_score
+        found.append(score(seen["label"], seen["log_odds"] > 0 if score is accuracy_score else seen["log_odds"]))
+    return 100 * np.mean(found)
+
+
+@pytest.mark.parametrize("measure", ["auc", "accuracy", "video auc", "video accuracy"])
+def test_a_finding_is_the_mean_over_seeds_and_manipulations(folder, measure):
+    first, second = ([by_hand(folder, each, seed, measure) for seed in (0, 2)] for each in ("add", "none"))
+    found = finding(f"add@noise - none@noise, {measure}", folder)
+    assert found.seeds == 2 and found.mean == pytest.approx(np.mean(first) - np.mean(second))
+    assert found.low < found.mean < found.high and found.verdict == "not known"
+    alone = finding(f"none@noise, {measure}", folder)
+    assert alone.seeds == 3 and alone.verdict == ""
+    seeds, values = values_of(f"none@noise: FaceSwap, {measure}", folder)
+    assert seeds == [0, 1, 2] and values.shape == (3, len(PAIRS))
+
+
+def test_what_is_missing_is_named(folder):
+    with pytest.raises(ValueError, match=r"no seed has all of 'kd@noise'.*sweep the grids"):
+        finding("kd@noise", folder)
+
+
+def test_stated_numbers_are_refreshed(tmp_path, monkeypatch):
+    invented = {"a - b": findings.Finding("a - b", 1.26, -0.04, 3, 3, "better")}
+    monkeypatch.setattr(findings, "finding", invented.__getitem__)
+    monkeypatch.setattr(findings, "PAGES", ("README.md",))
+    (tmp_path / "README.md").write_text("**?**<!-- a - b --> is **worse**<!-- verdict a - b -->; **bold** stays")
+    assert len(refresh(tmp_path)) == 2 and refresh(tmp_path) == []
+    text = (tmp_path / "README.md").read_text()
+    assert text == "**+1.3 points (0.0 to 3.0)**<!-- a - b --> is **better**<!-- verdict a - b -->; **bold** stays"
+
+
+@pytest.mark.parametrize("page", findings.PAGES)
+def test_no_page_states_what_the_rows_do_not_say(page):
+    text = (project_root() / page).read_text(encoding="utf-8")
+    found = stated(text)
+    assert found, f"{page} states nothing; take it off findings.PAGES"
+    wrong = [f"{name}: {words!r}, the rows say {now!r}" for words, now, name in found if words != now]
+    assert not wrong, f"{wrong}; python -m findings in book/ writes them"
