@@ -39,10 +39,14 @@ class Finding(NamedTuple):
     seeds: int
     verdict: str
 
+    @property
+    def interval(self) -> str:
+        """Such as "−0.1 to 2.3"; empty for one seed."""
+        return "" if np.isnan(self.low) else f"{self.low:z.1f} to {self.high:z.1f}".replace("-", "−")
+
     def __str__(self) -> str:
-        sign, unit = ("+", "points") if self.verdict else ("", "%")
-        ends = "" if np.isnan(self.low) else f" ({self.low:z.1f} to {self.high:z.1f})"
-        return f"{self.mean:z{sign}.1f} {unit}{ends}".replace("-", "−")
+        ends = f" ({self.interval})" if self.interval else ""
+        return (f"{self.mean:+z.1f} points" if self.verdict else f"{self.mean:.1f} %").replace("-", "−") + ends
 
 
 def finding(name: str, folder: Path | None = None) -> Finding:
