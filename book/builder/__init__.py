@@ -2,9 +2,9 @@
 
 from builder.chapters import fill_in
 from builder.execute import execute
+from builder.printing import pdf
 from builder.project import BookError
 from builder.publish import publish
-from builder.takeaway import pdf
 from builder.validate import refresh, validate
 
 __all__ = ["BookError", "execute", "fill_in", "pdf", "publish", "refresh", "validate"]

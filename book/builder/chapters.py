@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 import re
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Set
 from pathlib import Path
 
 from addlib import provenance
@@ -55,8 +55,8 @@ class Chapter:
         texts = {text for text in nodes if isinstance(text, str) and len(text) < 200 and "\0" not in text}
         files = {path for text in texts if (path := (project.book / text).resolve()).is_relative_to(project.root)}
         own = own_modules(project.book, tree)
-        modules = provenance.imported_modules("\n".join([ast.unparse(tree), *(path.read_text("utf-8") for path in own)]))
-        files |= set(own)
+        modules = provenance.imported_modules("\n".join([ast.unparse(tree), *(path.read_text("utf-8") for path in sorted(own))]))
+        files |= own
         if READER in provenance.modules_behind(*modules):
             files |= {path for kind in ("claims.yml", "results/*", "paper/*") for path in project.root.glob(f"data/{kind}")}
         files |= {project.root / "requirements.lock", Path(__file__).with_name("execute.py")}
@@ -111,18 +111,13 @@ def parameters(project: Project, profile: str, source: Path) -> tuple[dict[str, 
     return declared, given
 
 
-def own_modules(folder: Path, code: ast.Module) -> list[Path]:
+def own_modules(folder: Path, code: ast.Module, known: Set[Path] = frozenset()) -> set[Path]:
     """The files of the modules beside the chapters that code imports, directly or not, such as book/ledger."""
-    found, waiting = [], [code]
-    while waiting:
-        nodes = list(ast.walk(waiting.pop()))
-        names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-        names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
-        for top in {name.partition(".")[0] for name in names}:
-            new = [path for path in (*folder.glob(f"{top}.py"), *folder.glob(f"{top}/**/*.py")) if path not in found]
-            found += new
-            waiting += [ast.parse(path.read_text("utf-8")) for path in new]
-    return sorted(found)
+    imports = [node for node in ast.walk(code) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {alias.name for node in imports for alias in node.names} | {getattr(node, "module", None) for node in imports}
+    tops = {name.partition(".")[0] for name in names if name}
+    new = {path for top in tops for path in (*folder.glob(f"{top}.py"), *folder.glob(f"{top}/**/*.py"))} - known
+    return new.union(*(own_modules(folder, ast.parse(path.read_text("utf-8")), known | new) for path in new))
 
 
 def fill_in(name: str, namespace: MutableMapping, root: str | Path | None = None) -> None:

@@ -1,12 +1,13 @@
 """Execute stale chapters with papermill."""
 
+import contextlib
 import os
 import re
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 from addlib import provenance
 from builder.chapters import Chapter, chapters
@@ -30,45 +31,29 @@ def execute(
     project = Project(root)
     with alone(project, f"executing the chapters of profile {profile}"):
         found = chapters(project, profile, names)
-        for chapter in found:
-            if chapter.state == "fresh" and not force:
-                print(f"fresh  {chapter.name}", flush=True)
         stale = [chapter for chapter in found if force or chapter.state != "fresh"]
+        for chapter in (chapter for chapter in found if chapter not in stale):
+            print(f"fresh  {chapter.name}", flush=True)
         if not stale:
             return True
         record = {"profile": profile, **provenance.record(project.root)}
-        with _isolated(project):
+        # Kernels inherit folder and environment of this process.
+        with contextlib.chdir(project.book), mock.patch.dict(os.environ, environment(project), clear=True):
+            if not list(Path(os.environ["MPLCONFIGDIR"]).glob("fontlist*")):
+                # Made beforehand: on a slow machine Matplotlib would complain on a page about the time that it takes.
+                subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], capture_output=True)
             return run_all(stale, lambda chapter: _run(project, chapter, record, timeout), jobs)
-
-
-@contextmanager
-def _isolated(project: Project):
-    """This process, whose kernels inherit it, in the book's folder and environment."""
-    before, folder = dict(os.environ), os.getcwd()
-    os.environ.clear()
-    os.environ.update(environment(project))
-    os.chdir(project.book)
-    try:
-        if not list(Path(os.environ["MPLCONFIGDIR"]).glob("fontlist*")):
-            # Made beforehand: on a slow machine Matplotlib would complain on a page about the time that it takes.
-            subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], capture_output=True)
-        yield
-    finally:
-        os.chdir(folder)
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def _run(project: Project, chapter: Chapter, record: dict, timeout: int) -> bool:
     """Execute one chapter; its line is printed as soon as it is done."""
     import papermill
 
-    target, failed, part = (chapter.executed.with_suffix(kind) for kind in (".ipynb", ".failed.ipynb", ".part.ipynb"))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in (part, failed):
-        leftover.unlink(missing_ok=True)
-    started, problem, notebook = time.perf_counter(), "", None
-    paths = [re.sub("([{}])", r"\1\1", str(path)) for path in (chapter.source, part)]  # papermill fills in braces otherwise
+    partial = chapter.executed.with_suffix(".failed.ipynb")  # until it is complete
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    partial.unlink(missing_ok=True)
+    started, problem = time.perf_counter(), ""
+    paths = [re.sub("([{}])", r"\1\1", str(path)) for path in (chapter.source, partial)]  # else papermill fills in braces
     try:
         papermill.execute_notebook(
             *paths, chapter.given, kernel_name="python3", progress_bar=False, start_timeout=120, execution_timeout=timeout,
@@ -79,16 +64,13 @@ def _run(project: Project, chapter: Chapter, record: dict, timeout: int) -> bool
         said = re.sub(r"\x1b\[[0-9;]*m|^-+\n", "", str(error)).strip()
         problem = f"{type(error).__name__}; the limit for one cell is {timeout} s\n{said}"
     seconds = time.perf_counter() - started
-    if part.is_file():
-        notebook = read(part)
-        ended = [cell["execution_count"] is not None for cell in code_cells(notebook)]
-        if not all(ended) and not problem:
-            problem = f"code cell {ended.index(False) + 1} did not complete: the chapter ended before, by sys.exit() perhaps"
+    notebook = read(partial) if partial.is_file() else {"cells": []}
+    ended = [cell["execution_count"] is not None for cell in code_cells(notebook)]
+    if not all(ended) and not problem:
+        problem = f"code cell {ended.index(False) + 1} did not complete: the chapter ended before, by sys.exit() perhaps"
     if problem:
-        target.unlink(missing_ok=True)
-        if notebook:
-            part.replace(failed)
-            problem += f"\npartial notebook: {failed.relative_to(project.root)}"
+        chapter.executed.unlink(missing_ok=True)
+        problem += f"\npartial notebook: {partial.relative_to(project.root)}" if partial.is_file() else ""
         print(f"FAIL   {chapter.name}: " + problem.replace("\n", "\n       "), flush=True)
         return False
     for cell in notebook["cells"]:
@@ -96,7 +78,7 @@ def _run(project: Project, chapter: Chapter, record: dict, timeout: int) -> bool
         cell["id"] = INJECTED if INJECTED in tags(cell) else cell["id"]  # papermill draws one at random
     kept = {name: value for name, value in notebook["metadata"].items() if name not in ("papermill", "widgets")}
     facts = {"data": chapter.data, "key": chapter.key, "seconds": round(seconds, 1)}
-    part.write_bytes(as_bytes({**notebook, "metadata": {**kept, "addlib": record | facts}}))
-    part.replace(target)
+    partial.write_bytes(as_bytes({**notebook, "metadata": {**kept, "addlib": record | facts}}))
+    partial.replace(chapter.executed)
     print(f"ok     {chapter.name} {seconds:.1f} s", flush=True)
     return True

@@ -5,8 +5,10 @@ import os
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from addlib.files import InUseError, locked
 
 INJECTED = "injected-parameters"  # papermill's tag
 # What a shell, a scheduler or another project leaves behind, and what would change numbers, texts or the kernel.
@@ -88,21 +90,16 @@ def environment(project: Project) -> dict[str, str]:
 @contextmanager
 def alone(project: Project, what: str):
     """One command at a time in a project; a second waits, and says for whom."""
-    from filelock import FileLock, Timeout
-
-    project.build.mkdir(parents=True, exist_ok=True)
-    lock, holder = FileLock(project.build / "builder.lock"), project.build / "builder.txt"
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        said = holder.read_text(encoding="utf-8") if holder.is_file() else "it has just begun"
-        print(f"waiting for another command in this folder: {said}", flush=True)
-        lock.acquire()
-    holder.write_text(f"{what}, process {os.getpid()}, since {time.strftime('%H:%M:%S')}", encoding="utf-8")
-    try:
+    lock, holder = project.build / "builder.lock", project.build / "builder.txt"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(lock, wait=False))
+        except InUseError:
+            said = holder.read_text(encoding="utf-8") if holder.is_file() else "it has just begun"
+            print(f"waiting for another command in this folder: {said}", flush=True)
+            stack.enter_context(locked(lock))
+        holder.write_text(f"{what}, process {os.getpid()}, since {time.strftime('%H:%M:%S')}", encoding="utf-8")
         yield
-    finally:
-        lock.release()
 
 
 def run_all(chapters: list, one, jobs: int | None) -> bool:

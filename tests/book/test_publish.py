@@ -11,9 +11,9 @@ import pytest
 
 import builder
 from builder import BookError
+from builder.printing import BROWSERS
 from builder.project import read
 from builder.publish import repository
-from builder.takeaway import BROWSERS
 
 FIGURE = {"mystnb": {"image": {"alt": "a pixel"}}}
 
@@ -170,6 +170,6 @@ def test_pdf_without_a_site_or_a_browser(tiny, monkeypatch):
         builder.pdf(root=tiny.root)
     tiny.html.mkdir(parents=True)
     (tiny.html / "index.html").touch()
-    monkeypatch.setattr("builder.takeaway.shutil.which", lambda name: None)
+    monkeypatch.setattr("builder.printing.shutil.which", lambda name: None)
     with pytest.raises(BookError, match="none of chromium"):
         builder.pdf(root=tiny.root)

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from addlib import provenance
-from addlib.detectors import Detection, read_detector
-from addlib.faceforensics import FacePairs, data_hash, read_manifest
+from addlib.detectors import read_detector
+from addlib.faceforensics import data_hash, read_manifest
 from addlib.results import Run
-from addlib.training import RECIPES, Distiller, Recipe, engine, fit_detector, fit_student, hardware, register_distiller
-from addlib.training.engine import EpochLoader, TrainingTask, trainer_options
+from addlib.training import Distiller, Recipe, fit_detector, fit_student, register_distiller
+from addlib.training.engine import TrainingTask
 
 SHORT = {"epochs": 3, "batch_size": 4, "validations": 2}
 BRIEF = SHORT | {"epochs": 1, "validations": 1}
@@ -238,52 +238,12 @@ def test_classifier_alone_and_frequency_later(teacher, prepared, monkeypatch):
     assert seen == {(0, True, 0), (1, False, 0), (2, False, 1)}
 
 
-def test_teacher_and_student_see_the_same_window_somewhere():
-    places, crops = (
-        [],
-        torch.arange(128 * 128).remainder(251).to(torch.uint8).view(1, 1, 128, 128).expand(2, 3, 128, 128),
-    )
-
-    class Looking(torch.nn.Module):
-        name, head = "resnet18_narrow", torch.nn.Linear(1, 2)
-
-        def forward(self, x):
-            places.append(x[0, 0].detach())
-            embedding = x.mean((1, 2, 3))[:, None]
-            return Detection((x,), embedding, self.head(embedding))
-
-    task = TrainingTask(Looking(), RECIPES["mini"], teacher=Looking(), distiller=lambda *_: {})
-    corners = set()
-    for task.seed in range(60):
-        task.training_step((crops, crops, torch.tensor([0, 1])), 0)
-        assert places[-1].shape == (120, 120) and torch.equal(places[-1], places[-2])
-        corners.add(places[-1][0, 0].item())
-    assert len(corners) > 30, "81 places are possible"
-
-
-@pytest.mark.parametrize(
-    ("odds", "labels", "wanted"),
-    [([18, 20, 25, 30], [0, 0, 1, 1], 1), ([25, 20, 18, 30], [0, 0, 1, 1], 0.5), ([1, 2], [1, 1], math.nan)],
-)
-def test_validation_auc_of_a_sure_network_and_of_one_class(odds, labels, wanted):
-    """In float32 the probabilities of odds from 17 on are all 1."""
-    task, logged = TrainingTask(torch.nn.Identity(), RECIPES["mini"]), {}
-    task._trainer = SimpleNamespace(world_size=1)
-    task.log = lambda name, value, **_: logged.update({name: float(value)})
-    task._answers = [(torch.tensor([2.0]), torch.tensor(odds).float(), torch.tensor(labels))]
-    task.on_validation_epoch_end()
-    assert logged["val_auc"] == pytest.approx(wanted, nan_ok=True) and logged["val_loss"] == 2 / len(odds)
-
-
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"distiller": "add"}, "teacher is NoneType, distiller 'add' and start 'noise'"),
         ({"start": "teacher"}, "start 'teacher'; give a teacher"),
-        (
-            {"start": "teacher", "teacher": SimpleNamespace(name="xception")},
-            "'teacher', a xception, and the student is a res",
-        ),
+        ({"start": "teacher", "teacher": SimpleNamespace(name="xception")}, "a xception, and the student is a resnet18"),
         ({"detector": None}, "which detector"),
         ({"accelerator": "tpu"}, "accelerator 'tpu'"),
         ({"changes": {"shift": 128}}, "shift is 128 and crops have 128"),
@@ -332,9 +292,7 @@ def test_a_recipe_and_a_distiller_of_ones_own(teacher, prepared, tmp_path, monke
     options = {"recipe": recipe, "changes": {}, "distiller": "mine", "folder": tmp_path}
     found = student(prepared, teacher, **options)
     _, about = read_detector(found.folder / "weights.safetensors")
-    assert (
-        about["recipe"] == found.row["recipe"] == "mine" and about["shift"] == 4 and found.row["changes"]["epochs"] == 1
-    )
+    assert about["recipe"] == found.row["recipe"] == "mine" and (about["shift"], found.row["changes"]["epochs"]) == (4, 1)
     monkeypatch.setattr("inspect.getsource", lambda kind: "another")
     assert student(prepared, teacher, **options).row["made_with"] != found.row["made_with"]
 
@@ -352,12 +310,7 @@ def test_a_bar_for_people_only(prepared, monkeypatch):
     import lightning
 
     trainer = lightning.Trainer
-    for progress, people, shown in (
-        (True, False, True),
-        (False, True, False),
-        (None, True, True),
-        (None, False, False),
-    ):
+    for progress, people, shown in ((True, False, True), (False, True, False), (None, True, True), (None, False, False)):
         watched = Mock(side_effect=lambda **options: trainer(**options | {"enable_progress_bar": False}))
         monkeypatch.setattr(lightning, "Trainer", watched)
         monkeypatch.setattr(sys.stderr, "isatty", lambda people=people: people, raising=False)
@@ -375,30 +328,6 @@ def test_import_and_a_kept_training_need_no_lightning(teacher, prepared):
     assert done.stdout.split("\n")[:2] == ["set()", "False"], done.stderr
 
 
-def test_several_devices(monkeypatch):
-    monkeypatch.setattr(engine, "from_notebook", lambda: False)
-    both, alone = (hardware.Hardware.choose("cpu", count, 1, "32-true") for count in ("2", "auto"))
-    assert (both.processes, alone.processes) == (2, 1)
-    # Only a frozen body leaves parameters without a gradient, and looking for them costs.
-    found = [trainer_options(each, freezes)["strategy"] for each in (alone, both) for freezes in (False, True)]
-    assert found == ["auto", "auto", "ddp", "ddp_find_unused_parameters_true"]
-
-
-def test_crops_are_held_where_there_is_room(prepared, monkeypatch):
-    def place(device="cpu"):
-        pairs = FacePairs(prepared, "FaceSwap", "c40", "train")
-        hardware.hold(pairs, device)
-        return pairs.device and pairs.device.type
-
-    assert (place(), place("meta")) == ("cpu", "meta")
-    for error in (MemoryError, RuntimeError):
-        with monkeypatch.context() as patch:
-            patch.setattr(FacePairs, "_whole", Mock(side_effect=error("can't allocate memory")))
-            assert place() is place("meta") is None, "read from disk"
-    monkeypatch.setattr(hardware, "free_memory", lambda: 100)
-    assert place() is None
-
-
 def test_a_gpu_too_small_for_crops_and_network(teacher, prepared, monkeypatch):
     """The training starts again with the crops on the host, and nothing of the first attempt is left."""
     tried, step = [], TrainingTask.training_step
@@ -412,13 +341,3 @@ def test_a_gpu_too_small_for_crops_and_network(teacher, prepared, monkeypatch):
     monkeypatch.setattr(TrainingTask, "training_step", full)
     found = detector(prepared)
     assert tried == [0, 1, *range(12)] and same(found, teacher) and found.history["step"].is_unique
-
-
-def test_epochs_differ_and_return(prepared):
-    pairs = FacePairs(prepared, "FaceSwap", "c40", "train", device="cpu")
-    loader, held_out = EpochLoader(pairs, 4, flip=0.5), EpochLoader(pairs, 5, training=False)
-    first, again = (torch.cat([batch[1] for batch in loader]) for _ in range(2))
-    waiting = iter(loader)
-    loader.epoch = 1  # counts when the first batch is drawn
-    assert torch.equal(first, again) and not torch.equal(first, torch.cat([batch[1] for batch in waiting]))
-    assert len(loader) == len(held_out) == 4 and [len(labels) for *_, labels in held_out] == [5, 5, 5, 1]

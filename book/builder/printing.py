@@ -20,20 +20,12 @@ PRINT = {
 }  # fmt: skip
 
 
-def pages(project: Project) -> list[str]:
-    """Names of the pages in the order of the table of contents."""
-    import yaml
-
-    toc = yaml.safe_load((project.book / "_toc.yml").read_text(encoding="utf-8"))
-    parts = [toc, *toc.get("parts", [])]
-    return [toc["root"], *(entry["file"] for part in parts for entry in part.get("chapters", []))]
-
-
 def pdf(root: str | Path | None = None) -> bool:
     """Print the site into book/_build/seeing-through-compression.pdf; needs Chromium or Chrome.
 
     Page after page, with bookmarks; links between pages stay links, those to other files of the site are dropped.
     """
+    import yaml
     from playwright.sync_api import sync_playwright
     from pypdf import PdfReader, PdfWriter
     from pypdf.generic import ArrayObject, NameObject
@@ -43,18 +35,18 @@ def pdf(root: str | Path | None = None) -> bool:
         raise BookError("there is no published site; run 'make book'")
     if executable is None:
         raise BookError(f"none of {', '.join(BROWSERS)} is on this machine; install Chromium to print the book")
-    writer, starts, site = PdfWriter(), {}, project.html.as_uri()
+    toc, writer, starts = yaml.safe_load((project.book / "_toc.yml").read_bytes()), PdfWriter(), {}
+    entries = [entry for part in (toc, *toc.get("parts", [])) for entry in part.get("chapters", [])]
     with sync_playwright() as playwright:
         # Without the argument no page that is opened as a file may load its fonts.
         browser = playwright.chromium.launch(executable_path=executable, args=["--allow-file-access-from-files"])
-        for name in pages(project):
-            tab = browser.new_page()
-            tab.goto(f"{site}/{name}.html", wait_until="networkidle", timeout=120_000)
+        for name in [toc["root"], *(entry["file"] for entry in entries)]:
+            address, tab = f"{project.html.as_uri()}/{name}.html", browser.new_page()
+            tab.goto(address, wait_until="networkidle", timeout=120_000)
             tab.evaluate(READY)
-            printed = tab.pdf(**PRINT)
-            starts[f"{site}/{name}.html"] = len(writer.pages)
+            starts[address] = len(writer.pages)
             title = tab.locator("article h1").first.inner_text().rstrip("#").strip()
-            writer.append(PdfReader(io.BytesIO(printed)), outline_item=title)
+            writer.append(PdfReader(io.BytesIO(tab.pdf(**PRINT))), outline_item=title)
             tab.close()
     for page in writer.pages:
         kept = ArrayObject()
