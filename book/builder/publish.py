@@ -92,7 +92,10 @@ def repository(root: Path) -> str:
 
 
 def _files(project: Project, found: list[Chapter]) -> dict[str, bytes]:
-    """The stage: book/ with merged chapters, the status page and the settings, which name the repository if there is one."""
+    """The stage: book/ with merged chapters, the protocol and rows of data/, the status page and the settings.
+
+    The settings name the repository if there is one.
+    """
     import yaml
 
     paths = {path.relative_to(project.book): path for path in project.book.rglob("*") if path.suffix != ".ipynb"}
@@ -108,7 +111,10 @@ def _files(project: Project, found: list[Chapter]) -> dict[str, bytes]:
     status = _render("status.md", made={chapter.name: chapter.made["metadata"]["addlib"] for chapter in found})
     made = {"status.md": status.encode(), "_config.yml": yaml.safe_dump(settings, sort_keys=False).encode()}
     merged = {chapter.source.name: as_bytes(merge(chapter)) for chapter in found}
-    return {name: path.read_bytes() for name, path in files.items()} | merged | made
+    data = project.root / "data"
+    taken = {"protocol.md": data / "protocol.md"} | {f"rows/{path.name}": path for path in data.glob("results/*.csv")}
+    taken = {name: path for name, path in taken.items() if path.is_file()}
+    return {name: path.read_bytes() for name, path in (files | taken).items()} | merged | made
 
 
 def _build(project: Project, files: dict[str, bytes]) -> bool:
