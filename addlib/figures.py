@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 import sys
 from collections.abc import Sequence
 from html import escape
@@ -83,7 +84,8 @@ class Table:
         from pandas.api.types import is_numeric_dtype
 
         names = list(self.frame)
-        kinds = ["" if is_numeric_dtype(kind) else "text" for kind in self.frame.dtypes]
+        # Numbers that are written out, such as intervals, stand at the right as well.
+        kinds = ["" if is_numeric_dtype(each) or all(map(_is_number, each)) else "text" for _, each in self.frame.items()]
         heads = [_words(name) + (f" ({self.units[name]})" if name in self.units else "") for name in names]
         head = _tag("th", escape(_words(self.frame.index.names)), "text", 'scope="col"')
         head += "".join(_tag("th", escape(name), kind, 'scope="col"') for name, kind in zip(heads, kinds, strict=True))
@@ -102,8 +104,13 @@ class Table:
         if isna(value):
             return "–"
         if not isinstance(value, float):
-            return str(value) if isinstance(value, str) else str(value).replace("-", "−")
+            return "–" if value == "-" else str(value).replace("-", "−") if _is_number(value) else value
         return f"{value:z.{self.decimals.get(column, 1)}f}".replace("-", "−")
+
+
+def _is_number(value):
+    """Or a text that begins as one, or says that there is none."""
+    return not isinstance(value, str) or bool(re.match(r"[-−+±×]? ?\d|[-–]?$", value))
 
 
 def _words(name):

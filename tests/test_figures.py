@@ -58,6 +58,8 @@ def test_table_shows_numbers_units_and_what_decides():
     assert '<th class="text" scope="col">note</th><th scope="col">t (&lt;s&gt;)</th>' in markup
     assert repr(table) == table.frame.to_string(float_format=lambda value: f"{value:.3g}")
     assert "<td>2</td>" in figures.table(pd.DataFrame({"x": [1.6]}), decimals=0)._repr_html_()
+    written = figures.table(pd.DataFrame({"gain": ["-0.5 ± 1.2", "-", "±3"], "as": ["2 of 5", "none", None]}))._repr_html_()
+    assert '<td>−0.5 ± 1.2</td><td class="text">2 of 5</td>' in written and "<td>–</td>" in written and "<td>±3</td>" in written
 
 
 ALT = "A square that grows brighter step by step"
