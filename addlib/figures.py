@@ -122,6 +122,39 @@ def _tag(tag, content, kind="", more=""):
     return f"<{' '.join(filter(None, (tag, kind, more)))}>{content}</{tag}>"
 
 
+class Panels:
+    """Figures side by side where the page has room, one below the other on a phone.
+
+    Args:
+        drawn: matplotlib figures, three to four inches wide so that they can be read there; they are closed.
+        alts: description of each for who cannot see it.
+        kind: "chart", which dark pages turn dark, or "picture", such as a heat map.
+    """
+
+    def __init__(self, drawn: Sequence, alts: Sequence[str], *, kind: str = "chart"):
+        import matplotlib.pyplot as plt
+
+        self.kind = kind
+        self.alts = [alt for _, alt in zip(drawn, alts, strict=True)]
+        self.pictures, self.widths = zip(*(_webp(each, None, dpi=2 * DPI) for each in drawn), strict=True)
+        for each in drawn:
+            plt.close(each)
+
+    def __repr__(self) -> str:
+        return f"{len(self.alts)} panels"
+
+    def _repr_html_(self) -> str:
+        together = zip(self.pictures, self.widths, self.alts, strict=True)
+        return _tag(
+            "div",
+            "".join(
+                f'<img class="{self.kind}" src="data:image/webp;base64,{data}" alt="{escape(alt)}" style="width:{width // 2}px">'
+                for data, width, alt in together
+            ),
+            "panels",
+        )
+
+
 class Slider:
     """Pictures of one quantity and the control that chooses among them, for a page without a kernel.
 
@@ -135,6 +168,7 @@ class Slider:
         start: index of the picture shown first.
         width: of the picture on the page, in CSS pixels; its own width in pixels if None.
         quality: of the WebP encoding, 1 to 100; None keeps every pixel as it is.
+        kind: "chart", which dark pages turn dark, or "picture".
 
     Raises:
         ValueError: the numbers differ, start names no picture, or the pictures exceed 1.5 MB.
@@ -142,12 +176,12 @@ class Slider:
 
     def __init__(
         self, images: Sequence, labels: Sequence[str], alt: str | Sequence[str], *, name: str, start: int = 0,
-        width: int | None = None, quality: int | None = 85,
+        width: int | None = None, quality: int | None = 85, kind: str = "picture",
     ):  # fmt: skip
         alts = [f"{alt} ({label})" for label in labels] if isinstance(alt, str) else list(alt)
         if not len(images) == len(labels) == len(alts) > 0 or not 0 <= start < len(images):
             raise ValueError(f"got {len(images)} images, {len(labels)} labels, {len(alts)} alts and start {start}")
-        self.labels, self.alts, self.name, self.start = list(labels), alts, name, start
+        self.labels, self.alts, self.name, self.start, self.kind = list(labels), alts, name, start, kind
         self.pictures, widths = zip(*(_webp(image, quality) for image in images), strict=True)
         self.width = width or widths[0]
         if (size := len(self._repr_html_())) > SLIDER_BYTES:
@@ -161,7 +195,8 @@ class Slider:
     def _repr_html_(self) -> str:
         style = f"width:{self.width}px;max-width:100%;height:auto"
         pictures = "".join(
-            f'<img src="data:image/webp;base64,{data}" alt="{escape(alt)}" data-label="{escape(label)}" style="{style}"'
+            f'<img class="{self.kind}" src="data:image/webp;base64,{data}" alt="{escape(alt)}" '
+            f'data-label="{escape(label)}" style="{style}"'
             f"{'' if place == self.start else ' hidden'}>"
             for place, (data, label, alt) in enumerate(zip(self.pictures, self.labels, self.alts, strict=True))
         )
@@ -180,13 +215,13 @@ class Slider:
         )
 
 
-def _webp(image, quality):
-    """As base64, and the width in pixels."""
+def _webp(image, quality, **drawn):
+    """As base64, and the width in pixels; ``drawn`` says how a figure is saved."""
     from PIL import Image
 
     buffer, encoded = io.BytesIO(), io.BytesIO()
     if hasattr(image, "savefig"):
-        image.savefig(buffer, format="png")
+        image.savefig(buffer, format="png", **drawn)
         image = Image.open(buffer).convert("RGB")
     elif not isinstance(image, Image.Image):
         image = Image.fromarray(image)

@@ -41,6 +41,17 @@ def test_grid_puts_pictures_and_names_in_place():
     assert axes[1, 1].images[0].get_clim() == (0, 2)
 
 
+def test_panels_are_sharp_described_and_closed():
+    drawn = [plt.subplots(figsize=(3, 2))[0] for _ in range(2)]
+    panels = figures.Panels(drawn, ["a < b", "c"])
+    assert plt.get_fignums() == [] and repr(panels) == "2 panels"
+    found = re.findall(r'base64,([^"]*)" alt="(.*?)" style="width:(\d+)px"', panels._repr_html_())
+    assert [(alt, int(width)) for _, alt, width in found] == [("a &lt; b", 3 * figures.DPI), ("c", 3 * figures.DPI)]
+    assert Image.open(io.BytesIO(base64.b64decode(found[0][0]))).width == 6 * figures.DPI
+    with pytest.raises(ValueError):
+        figures.Panels(drawn, ["one"])
+
+
 def test_table_shows_numbers_units_and_what_decides():
     index = pd.MultiIndex.from_tuples([("FaceSwap", "c23"), ("<b>", "c40"), ("x", "raw")], names=["kind", "quality"])
     columns = {"AUC": [0.51234, np.nan, -0.004], "n": [1200, -2, 3], "note": ["a < b", 'c-d "', None], "t": 1.25}

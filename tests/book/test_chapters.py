@@ -74,21 +74,12 @@ def test_cells_that_draw_have_alt_text(path):
             assert len(described.get("image", {}).get("alt", "")) >= 20, f"cell {cell['id']}"
 
 
-@pytest.mark.parametrize(
-    ("name", "function", "chosen"),
-    [
-        ("01-what-compression-takes-away", "at", "crf"),
-        ("04-frequency-attention", "weigh", "gamma"),
-        ("06-multi-view-attention", "turn", "azimuth"),
-    ],
-)
-def test_sliders(name, function, chosen):
-    """Where choosing by hand teaches something; before it stands a figure of the kind that the slider draws."""
-    cells = code_cells(read(PROJECT.book / f"{name}.ipynb"))
-    (place,) = [number for number, cell in enumerate(cells) if "interact.options(" in cell["source"]]
-    call = cells[place]["source"].split("interact.options(")[1]
-    assert re.search(rf"\)\(\s*{function},\s*{chosen}=\w+Slider\(", call)
-    assert cells[place - 1]["metadata"]["mystnb"]["figure"]
+@pytest.mark.parametrize("name", ["01", "03", "04", "06"])
+def test_sliders(name):
+    """Where choosing by hand teaches something, the page has a slider, with a caption, that needs no kernel."""
+    (path,) = PROJECT.book.glob(f"{name}-*.ipynb")
+    (cell,) = [cell for cell in code_cells(read(path)) if "figures.Slider(" in cell["source"]]
+    assert cell["metadata"]["mystnb"]["figure"]["caption"]
 
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if path.stem[:2].isdigit()], ids=lambda path: path.stem)

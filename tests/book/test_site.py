@@ -36,7 +36,7 @@ NOTEBOOKS = sorted(path.name for path in (ROOT / "book").glob("*.ipynb"))
 SAMPLES = [TOC["root"], CHAPTERS[0], CHAPTERS[6], "how-to-judge-one-video", "notation", "api-losses", "bibliography"]
 WIDTHS = {"screen": 1280, "phone": 390}
 # Of pages that still print tables as text or show cells of more than 15 lines: how many, how long. May only shrink.
-STILL = {"01": (3, 40), "02": (5, 44), "03": (11, 53), "04": (6, 60), "05": (5, 49), "06": (10, 61), "07": (11, 86)}
+STILL = {"05": (5, 49), "07": (11, 86)}
 LOOK = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 
 
