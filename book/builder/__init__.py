@@ -4,7 +4,8 @@ from builder.chapters import fill_in
 from builder.execute import execute
 from builder.project import BookError
 from builder.publish import publish
+from builder.rehearsal import rehearse
 from builder.takeaway import pdf
 from builder.validate import refresh, validate
 
-__all__ = ["BookError", "execute", "fill_in", "pdf", "publish", "refresh", "validate"]
+__all__ = ["BookError", "execute", "fill_in", "pdf", "publish", "refresh", "rehearse", "validate"]

@@ -1,5 +1,6 @@
 """Execute stale chapters with papermill."""
 
+import ast
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from addlib import provenance
 from builder.chapters import Chapter, chapters
 from builder.project import INJECTED, Project, alone, as_bytes, code_cells, environment, read, run_all, tags
+from builder.validate import PROFILE
 
 
 def execute(
@@ -41,6 +43,21 @@ def execute(
             return run_all(stale, lambda chapter: _run(project, chapter, record, timeout), jobs)
 
 
+class Softened(ast.NodeTransformer):
+    """In a kernel: an assertion that does not hold is said on the page, which goes on.
+
+    Expected text is that of one profile. With other networks and data a finding may be another, hours after the start.
+    """
+
+    def visit_Assert(self, node):
+        said = ast.Call(ast.Name("print", ast.Load()), [ast.Constant("NOT SO HERE:"), node.msg or ast.Constant(ast.unparse(node.test))], [])
+        instead = ast.If(ast.UnaryOp(ast.Not(), node.test), [ast.Expr(said)], [])
+        return ast.fix_missing_locations(ast.copy_location(instead, node))
+
+
+SOFTEN = f"from {__name__} import Softened; get_ipython().ast_transformers.append(Softened())"
+
+
 @contextmanager
 def _isolated(project: Project):
     """This process, whose kernels inherit it, in the book's folder and environment."""
@@ -69,10 +86,13 @@ def _run(project: Project, chapter: Chapter, record: dict, timeout: int) -> bool
         leftover.unlink(missing_ok=True)
     started, problem, notebook = time.perf_counter(), "", None
     paths = [re.sub("([{}])", r"\1\1", str(path)) for path in (chapter.source, part)]  # papermill fills in braces otherwise
+    arguments = ["--log-level=CRITICAL"]
+    if record["profile"] != PROFILE:
+        arguments.append(f"--IPKernelApp.exec_lines={SOFTEN}")
     try:
         papermill.execute_notebook(
             *paths, chapter.given, kernel_name="python3", progress_bar=False, start_timeout=120, execution_timeout=timeout,
-            coalesce_streams=True, extra_arguments=["--log-level=CRITICAL"],  # a busy kernel sends one text in several pieces
+            coalesce_streams=True, extra_arguments=arguments,  # a busy kernel sends one text in several pieces
         )  # fmt: skip
     except Exception as error:
         # Papermill names the cell and shows its traceback; terminal colours are of no use in a log.

@@ -1,7 +1,6 @@
 """Profile paper and its grids rehearsed on a CPU: a copy of the project, twelve synthetic people, trainings of one epoch."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ from builder.project import Project, environment
 # Pairs of the official split; and what real copies have: frames (width, height) of several sizes, a video of hundreds of
 # frames, compressed copies that break off a few frames before raw.
 SPLITS = {"train": ["071_054", "087_081", "881_856"], "val": ["720_672"], "test": ["953_974", "012_026"]}
-SIZES, USUAL_SIZE = {"071": (1280, 720), "087": (480, 640)}, (640, 480)
+SIZES, USUAL_SIZE = {"071": (1280, 720), "087": (480, 640), "054": (320, 240)}, (640, 480)
 LENGTHS, USUAL_LENGTHS = {"054": (320, 310, 300), "087": (12, 12, 11)}, (8, 8, 8)  # of raw, c23, c40
 VIDEOS, CROPS = "data/FaceForensics++", "data/crops/FaceForensics++"
 # All that is cut: code that stands at the end of these files of the copy, and the epochs of the profile.
@@ -23,45 +22,54 @@ for _name in ("resnet18", "resnet34", "resnet50", "efficientnet_b0"):
     DETECTORS[_name] = DETECTORS[f"{_name}_narrow"]
 """,
     "addlib/training/recipe.py": """
-RECIPES["paper"] = replace(RECIPES["paper"], epochs=1, batch_size=8, validations=1)
+RECIPES["paper"] = replace(RECIPES["paper"], epochs=1, batch_size=4, validations=1)
 """,
 }
 
 
-def rehearse(names: list[str] | None = None, jobs: int | None = None, timeout: int = 600, root: str | Path | None = None) -> bool:
-    """Go the whole way of profile paper in book/_build/rehearsal: prepare, grids, chapters, pages; minutes on a CPU.
+def rehearse(
+    names: list[str] | None = None, jobs: int | None = None, timeout: int = 600, root: str | Path | None = None,
+    folder: str | Path | None = None,
+) -> bool:  # fmt: skip
+    """Go the whole way of profile paper, cut short: prepare, grids, chapters, pages; in book/_build/rehearsal.
 
-    Of every grid one training of each kind is made; the chapters are executed with these rows alone, as half-way through the
-    sweeps, then with all rows, the others drawn from these. With ``names`` only those chapters are executed, and no page built.
+    One training of each kind in every grid. The chapters are executed with these rows alone, as half-way through the sweeps,
+    then with rows for all runs, drawn from these. With ``names``: those chapters, one training of every grid, no pages.
     """
     project = Project(root)
-    copy = stage(project, project.build / "rehearsal")
+    copy = stage(project, Path(folder or project.build / "rehearsal"))
     write_tree(copy.root / VIDEOS, jobs)
-    done = addlib(copy, "prepare", VIDEOS, CROPS, "--splits", f"{VIDEOS}/splits", "--frames", "4")
-    done = done and addlib(copy, "verify", CROPS, "--alignment")
-    for grid in grids(copy):
-        done = addlib(copy, "sweep", first_of_each_kind(copy, grid)) and done
-    chapters = ["execute", "--profile", "paper", "--timeout", str(timeout), *(["--jobs", str(jobs)] if jobs else [])]
-    for fill in (False, True):
-        if fill:
-            draw_the_other_rows(copy)
-        done = run(copy, str(copy.book / "builder"), *chapters, *(names or [])) and done
-    return done and (bool(names) or run(copy, str(copy.book / "builder"), "publish", "--profile", "paper"))
+    workers = ["--workers", str(jobs)] if jobs else []
+    prepared = addlib(copy, "prepare", VIDEOS, CROPS, "--splits", f"{VIDEOS}/splits", "--frames", "4", *workers)
+    if not (prepared and addlib(copy, "verify", CROPS, "--alignment")):
+        return False
+    done = [addlib(copy, "sweep", one_of_each_kind(copy, grid, last=bool(names)), *workers) for grid in grids(copy)]
+    builder = [str(copy.book / "builder"), "--profile", "paper"]
+    more = ["--timeout", str(timeout), *(["--jobs", str(jobs)] if jobs else [])]
+    done.append(run(copy, *builder, *more, "execute", *(names or [])))
+    draw_the_other_rows(copy)
+    done.append(run(copy, *builder, *more, "execute", *(names or [])))
+    return all(done) and (bool(names) or run(copy, *builder, "publish"))
 
 
 def stage(project: Project, folder: Path) -> Project:
-    """A new copy of the project in ``folder``, without its data, cut."""
+    """A new copy of the project in ``folder``, cut, without its data and its rows of profile paper."""
     shutil.rmtree(folder, ignore_errors=True)
     left_out = shutil.ignore_patterns("_build", "__pycache__", ".ipynb_checkpoints", "predictions")
     for name in ("addlib", "book", "data/paper", "data/results"):
         shutil.copytree(project.root / name, folder / name, ignore=left_out)
     for name in ("_config.yml", "requirements.lock", "data/claims.yml"):
         shutil.copy(project.root / name, folder / name)
-    for name, code in CUT.items():
-        (folder / name).write_text((folder / name).read_text("utf-8") + code, "utf-8")
-    profile = folder / "book" / "profiles" / "paper.yaml"
-    profile.write_text(re.sub(r"epochs: \d+", "epochs: 1", profile.read_text("utf-8")), "utf-8")
-    return Project(folder)
+    edits = [(name, r"\Z", code.replace("\\", r"\\")) for name, code in CUT.items()]
+    edits += [(f"data/results/{table}.csv", r"^\w+,paper,.*\n", "") for table in ("runs", "look", "outside")]
+    for name, old, new in [*edits, ("book/profiles/paper.yaml", r"epochs: \d+", "epochs: 1")]:
+        path = folder / name
+        path.write_text(re.sub(old, new, path.read_text("utf-8"), flags=re.M), "utf-8")
+    copy = Project(folder)
+    copy.build.mkdir()
+    (project.build / "home").mkdir(parents=True, exist_ok=True)
+    (copy.build / "home").symlink_to(project.build / "home")  # settings of kernels, and the list of fonts, which takes a while
+    return copy
 
 
 def run(copy: Project, *command: str) -> bool:
@@ -119,25 +127,26 @@ def kind(run) -> tuple:
     return run.detector, run.distiller, *run.settings, run.quality == "raw"
 
 
-def first_of_each_kind(copy: Project, grid: Path) -> str:
-    """Write a grid with one run of each kind of another, and return its path."""
+def one_of_each_kind(copy: Project, grid: Path, last: bool) -> str:
+    """Write a grid with one run of each kind of another, or the last of them alone, and return its path."""
     import yaml
+
     from addlib.sweep import read_grid
 
     about, runs = read_grid(grid)
-    chosen = {kind(run): run for run in filter(stands_for_others, runs)}
-    assert chosen.keys() == set(map(kind, runs)), grid
-    entries = [{**each.columns, "changes": dict(each.changes), "settings": dict(each.settings)} for each in chosen.values()]
-    target = copy.build / grid.name
+    chosen = list({kind(run): run for run in filter(stands_for_others, runs)}.values())[-1 if last else 0 :]
+    entries = [run.parameters | {"changes": dict(run.changes), "settings": dict(run.settings)} for run in chosen]
+    target = copy.build / "grids" / grid.name
     target.parent.mkdir(exist_ok=True)
     target.write_text(yaml.safe_dump(about | {"common": {}, "runs": entries}), "utf-8")
     return str(target)
 
 
 def draw_the_other_rows(copy: Project) -> None:
-    """Rows for all other runs of the grids: those of their kind, every measure moved at random by a few per cent."""
+    """Rows for all other runs of the grids: those of their kind, each measure changed by a few per cent."""
     import numpy as np
     import pandas as pd
+
     from addlib.faceforensics import data_hash
     from addlib.results import METRICS, read_results, results_file
     from addlib.sweep import read_grid
@@ -147,12 +156,12 @@ def draw_the_other_rows(copy: Project) -> None:
         about, runs = read_grid(grid)
         path = results_file(copy.root, about["table"])
         table = read_results(path)
-        rows = {kind(run): table[table["key"] == run.key(data)] for run in runs if stands_for_others(run)}
+        of_run = {run: table[table["key"] == run.key(data)] for run in runs}
+        of_kind = {kind(run): rows for run, rows in of_run.items() if len(rows)}
         drawn = [table]
-        for run in (run for run in runs if run.key(data) not in set(table["key"])):
-            own = rows[kind(run)].assign(**run.columns, key=run.key(data))
-            measures = own.select_dtypes("float").columns
-            own[measures] *= rng.normal(1, 0.05, own[measures].shape)
-            own[measures] = own[measures].clip(upper={name: 1.0 for name in measures if name in METRICS})
-            drawn.append(own)
+        for run in (run for run, rows in of_run.items() if rows.empty):
+            rows = of_kind.get(kind(run), [*of_kind.values()][-1]).assign(**run.columns, key=run.key(data))
+            measures = list(rows.select_dtypes("float"))
+            rows[measures] *= rng.normal(1, 0.05, rows[measures].shape)
+            drawn.append(rows.assign(**{name: rows[name].clip(upper=1) for name in measures if name in METRICS}))
         pd.concat(drawn, ignore_index=True).to_csv(path, index=False)
