@@ -108,10 +108,9 @@ test: data
 
 lab: $(STAMP)
 	@printf '\n== JupyterLab; open the address with the token that it prints\n'
-	@# No question about news at the first start.
-	@test -f $(VENV)/etc/jupyter/labconfig/page_config.json \
-	  || $(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements >/dev/null 2>&1
-	@cd book && ../$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root)
+	@# book/lab: no question about news, and a style for what JupyterLab does not know of MyST.
+	@cd book && JUPYTER_CONFIG_PATH="$$PWD/lab" ../$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --custom-css \
+	  --ServerApp.static_custom_path="$$PWD/lab" $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
 
 rehearsal: $(STAMP)
 	$(call step,rehearsing profile paper in book/_build/rehearsal,10 minutes,$(BIN)/python book/builder rehearse --jobs $(JOBS))
