@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from addlib import provenance
-from builder.chapters import Chapter, chapters
+from builder.chapters import Chapter, chapters, time_limit
 from builder.project import INJECTED, Project, alone, as_bytes, code_cells, environment, read, run_all, tags
 from builder.validate import PROFILE
 
@@ -21,7 +21,7 @@ def execute(
     profile: str = "smoke",
     names: list[str] | None = None,
     jobs: int | None = None,
-    timeout: int = 600,
+    timeout: int | None = None,
     force: bool = False,
     root: str | Path | None = None,
 ) -> bool:
@@ -29,11 +29,11 @@ def execute(
 
     Prints one line per chapter; one that fails does not stop the others. Executed copies go to
     book/_build/executed/PROFILE, a failed one is kept there as NAME.failed.ipynb and never published. ``jobs`` chapters
-    run at once (None: one a core), with ``timeout`` seconds for each cell. True if every chapter is fresh in the end.
+    run at once (None: one a core), with ``timeout`` seconds for each cell (None: as the profile says). True if every chapter is fresh in the end.
     """
     project = Project(root)
     with alone(project, f"executing the chapters of profile {profile}"):
-        found = chapters(project, profile, names)
+        found, timeout = chapters(project, profile, names), timeout or time_limit(project, profile)
         for chapter in found:
             if chapter.state == "fresh" and not force:
                 print(f"fresh  {chapter.name}", flush=True)

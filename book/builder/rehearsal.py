@@ -1,4 +1,4 @@
-"""Profile paper and its grids rehearsed on a CPU: a copy of the project, twelve synthetic people, trainings of one epoch."""
+"""Profile paper and its grids rehearsed on a CPU: a copy of the project, sixteen synthetic people, trainings of one epoch."""
 
 import json
 import re
@@ -11,8 +11,8 @@ from builder.project import Project, environment
 
 # Pairs of the official split; and what real copies have: frames (width, height) of several sizes, a video of hundreds of
 # frames, compressed copies that break off a few frames before raw.
-SPLITS = {"train": ["071_054", "087_081", "881_856"], "val": ["720_672"], "test": ["953_974", "012_026"]}
-SIZES, USUAL_SIZE = {"071": (1280, 720), "087": (480, 640), "054": (320, 240)}, (640, 480)
+SPLITS = {"train": ["071_054", "087_081", "881_856"], "val": ["720_672"], "test": ["953_974", "012_026", "078_955", "623_630"]}
+SIZES, USUAL_SIZE = {"071": (1280, 720), "087": (480, 640), "881": (640, 480)}, (320, 240)
 LENGTHS, USUAL_LENGTHS = {"054": (320, 310, 300), "087": (12, 12, 11)}, (8, 8, 8)  # of raw, c23, c40
 VIDEOS, CROPS = "data/FaceForensics++", "data/crops/FaceForensics++"
 # All that is cut: code that stands at the end of these files of the copy, and the epochs of the profile.
@@ -28,7 +28,7 @@ RECIPES["paper"] = replace(RECIPES["paper"], epochs=1, batch_size=4, validations
 
 
 def rehearse(
-    names: list[str] | None = None, jobs: int | None = None, timeout: int = 600, root: str | Path | None = None,
+    names: list[str] | None = None, jobs: int | None = None, timeout: int | None = None, root: str | Path | None = None,
     folder: str | Path | None = None,
 ) -> bool:  # fmt: skip
     """Go the whole way of profile paper, cut short: prepare, grids, chapters, pages; in book/_build/rehearsal.
@@ -45,7 +45,7 @@ def rehearse(
         return False
     done = [addlib(copy, "sweep", one_of_each_kind(copy, grid, last=bool(names)), *workers) for grid in grids(copy)]
     builder = [str(copy.book / "builder"), "--profile", "paper"]
-    more = ["--timeout", str(timeout), *(["--jobs", str(jobs)] if jobs else [])]
+    more = [f"--{name}={value}" for name, value in (("jobs", jobs), ("timeout", timeout)) if value]
     done.append(run(copy, *builder, *more, "execute", *(names or [])))
     draw_the_other_rows(copy)
     done.append(run(copy, *builder, *more, "execute", *(names or [])))
