@@ -110,7 +110,7 @@ lab: $(STAMP)
 	@printf '\n== JupyterLab; open the address with the token that it prints\n'
 	@# book/lab: no question about news, and a style for what JupyterLab does not know of MyST.
 	@cd book && JUPYTER_CONFIG_PATH="$$PWD/lab" ../$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --custom-css \
-	  --ServerApp.static_custom_path="['$$PWD/lab']" $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
+	  --ServerApp.tornado_settings="{'static_custom_path': ['$$PWD/lab']}" $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
 
 rehearsal: $(STAMP)
 	$(call step,rehearsing profile paper in book/_build/rehearsal,10 minutes,$(BIN)/python book/builder rehearse --jobs $(JOBS))

@@ -30,7 +30,7 @@ DONE = f"""() => {{ {CELLS} return cells.every(
     cell => cell.model.type != 'code' || cell.model.executionCount || !cell.model.sharedModel.source.trim()) }}"""
 LOOK = f"""() => {{
     {CELLS}
-    const all = selector => cells.flatMap(cell => [...cell.node.querySelectorAll(selector)]).filter(e => e.offsetHeight);
+    const all = selector => cells.flatMap(cell => [...cell.node.querySelectorAll(selector)]).filter(e => e.getBoundingClientRect().height);
     return {{
         prose: all('.myst').map(e => e.innerText).join('\\n'),
         faults: all('.myst [class*=text-red]').map(e => e.parentElement.title || e.innerText),
