@@ -30,7 +30,7 @@ printf -- '-- %s: %d s\n' '$(1)' $$((SECONDS - begun)) | tee -a $(LOG); exit $$c
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test lab data test-people clean clean-trainings pdf zip lint unit execute validate refresh publish site again
+.PHONY: help install book test lab data test-people clean clean-trainings rehearsal pdf zip lint unit execute validate refresh publish site again
 # The steps of one target build on each other; pytest and papermill have their own ways to use several cores.
 .NOTPARALLEL:
 
@@ -42,6 +42,7 @@ help:
 	@echo 'make zip      pack the rendered book, to be read without a network'
 	@echo 'make data     generate MiniForensics and cut its face crops'
 	@echo 'make test-people   160 more people, for sweeps of data/protocol.md to test on'
+	@echo 'make rehearsal   the whole way of PROFILE=paper on a small made-up FaceForensics++, before you spend GPU hours on yours'
 	@echo 'make clean    remove builds, caches and MiniForensics; keeps .venv, trained networks (data/runs) and your own data'
 	@echo 'make clean-trainings   remove the trained networks in data/runs too; they take as long again as they took'
 	@echo 'single steps: install, lint, unit, execute, validate, refresh (expected text), publish, site (its tests)'
@@ -107,10 +108,12 @@ test: data
 
 lab: $(STAMP)
 	@printf '\n== JupyterLab; open the address with the token that it prints\n'
-	@# No question about news at the first start.
-	@test -f $(VENV)/etc/jupyter/labconfig/page_config.json \
-	  || $(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements >/dev/null 2>&1
-	@cd book && ../$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root)
+	@# book/lab: no question about news, and a style for what JupyterLab does not know of MyST.
+	@cd book && JUPYTER_CONFIG_PATH="$$PWD/lab" ../$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --custom-css \
+	  --ServerApp.tornado_settings="{'static_custom_path': ['$$PWD/lab']}" $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
+
+rehearsal: $(STAMP)
+	$(call step,rehearsing profile paper in book/_build/rehearsal,10 minutes,$(BIN)/python book/builder rehearse --jobs $(JOBS))
 
 pdf: $(STAMP)
 	$(call step,printing the site,3 minutes,$(BIN)/python book/builder pdf)

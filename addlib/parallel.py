@@ -1,6 +1,7 @@
 """Many independent jobs over the processes of this machine, or over the machines of a Dask cluster."""
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import sys
@@ -9,12 +10,13 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
 from pathlib import Path
 
 from tqdm import tqdm
 
-CONTROL_GROUPS = Path("/sys/fs/cgroup")
+SYSTEM = Path("/")
+# Files of a control group, version 2 and 1: microseconds of all cores in a period, bytes of memory.
+LIMITS = ("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us"), ("memory.max",), ("memory.limit_in_bytes",)
 MEMORY_OF_A_PROCESS = 1 << 30  # bytes that a process is reckoned with where the number of processes is not given
 
 
@@ -26,11 +28,14 @@ def allotted_processes() -> int:
     with contextlib.suppress(OSError, ValueError, AttributeError):  # not on Windows
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MEMORY_OF_A_PROCESS)
     with contextlib.suppress(OSError):  # on Linux alone
-        own = CONTROL_GROUPS / Path("/proc/self/cgroup").read_text().rpartition("0::/")[2].strip()
-        for file in (group / name for group in (own, *own.parents) for name in ("cpu.max", "memory.max")):
-            with contextlib.suppress(OSError, ValueError):  # not every group has a limit; "max" is none
-                amount, *period = map(int, file.read_text().split())
-                limits.append(amount // (period[0] if period else MEMORY_OF_A_PROCESS))
+        places = [line.split(":", 2)[1:] for line in (SYSTEM / "proc/self/cgroup").read_text().splitlines()]
+        # Version 2 of control groups has one tree, without a name; version 1 has one for each controller.
+        named = [(name, path.strip("/")) for names, path in places for name in names.split(",")]
+        trees = [SYSTEM / "sys/fs/cgroup" / name / path for name, path in named]
+        for group, files in itertools.product((group for own in trees for group in (own, *own.parents)), LIMITS):
+            with contextlib.suppress(OSError, ValueError):  # not every group has a limit; "max" and -1 are none
+                amount, *period = (int(word) for name in files for word in (group / name).read_text().split())
+                limits += [amount // (period[0] if period else MEMORY_OF_A_PROCESS)] if amount > 0 else []
     return max(1, min(limits))
 
 
@@ -65,7 +70,7 @@ def _over_pools(function, jobs, workers, scheduler, lost):
     running = {}
     with _pools(workers, scheduler) as (free, replacement):
         while True:
-            for job in islice(jobs, len(free)):
+            for job in itertools.islice(jobs, len(free)):
                 pool = free.pop()
                 running[_submit(pool, function, job)] = job, pool
             if not running:

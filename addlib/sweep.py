@@ -122,6 +122,7 @@ def execute(job: tuple) -> tuple[str, float, str]:
     variables["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))  # this copy of addlib
     options = {"kernel_name": "python3", "start_timeout": 300, "execution_timeout": 7 * 24 * 3600}
     options |= {"cwd": str(Path(source).parent), "progress_bar": False, "coalesce_streams": True}
+    options["extra_arguments"] = ["--log-level=CRITICAL"]  # nothing of the kernel about itself
     start, problem = time.perf_counter(), ""
     with _a_gpu() as chosen, mock.patch.dict(os.environ, variables | chosen):
         try:

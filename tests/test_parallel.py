@@ -112,21 +112,30 @@ def test_workers_of_a_killed_process_end():
             time.sleep(0.05)
 
 
-def test_as_many_processes_as_were_allotted(monkeypatch, tmp_path):
+V1 = "9:memory:/job/1\n4:cpu,cpuacct:/job/1\n1:name=systemd:/job"
+
+
+@pytest.mark.parametrize(
+    "own, steps",
+    [
+        ("0::/job/1", [("cpu.max", "max 100000", 64), ("job/memory.max", "max", 64), ("job/1/memory.max", 20 << 30, 20),
+                         ("cpu.max", "350000 100000", 3)]),
+        (V1, [("cpu/cpu.cfs_period_us", 100000, 64), ("cpu/cpu.cfs_quota_us", -1, 64), ("cpu/cpu.cfs_quota_us", 650000, 6),
+              ("memory/memory.limit_in_bytes", (1 << 63) - 4096, 6), ("memory/job/1/memory.limit_in_bytes", 4 << 30, 4)]),
+    ],
+    ids=["version 2", "version 1"],
+)  # fmt: skip
+def test_as_many_processes_as_were_allotted(monkeypatch, tmp_path, own, steps):
     """A machine of 64 cores and much memory; in a control group; under SLURM; on one core, in this process."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
     monkeypatch.setattr(os, "sysconf", lambda _: 1 << 20)
-    monkeypatch.setattr(parallel, "CONTROL_GROUPS", tmp_path)
+    monkeypatch.setattr(parallel, "SYSTEM", tmp_path)
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
-    steps = (
-        ("cpu.max", "max 100000", 64),
-        ("memory.max", "max", 64),
-        ("memory.max", 20 << 30, 20),
-        ("cpu.max", "350000 100000", 3),
-    )
-    for file, text, expected in steps:
+    assert allotted_processes() == 64
+    for file, text, expected in [("proc/self/cgroup", own, 64), *((f"sys/fs/cgroup/{file}", *rest) for file, *rest in steps)]:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text(f"{text}\n")
-        assert allotted_processes() == expected
+        assert allotted_processes() == expected, file
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")
     assert allotted_processes() == 2
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})

@@ -10,14 +10,14 @@ sys.path[:1] = [str(Path(__file__).resolve().parents[place]) for place in (1, 2)
 
 import builder  # noqa: E402
 
-COMMANDS = {name: getattr(builder, name) for name in ("execute", "validate", "refresh", "publish", "pdf")}
+COMMANDS = {name: getattr(builder, name) for name in ("execute", "validate", "refresh", "publish", "pdf", "rehearse")}
 lines = [f"{name}: {function.__doc__.splitlines()[0]}" for name, function in COMMANDS.items()]
 parser = argparse.ArgumentParser("builder", None, "\n".join(lines), formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("command", choices=COMMANDS)
 parser.add_argument("names", nargs="*", metavar="CHAPTER", help="such as 02-the-data; all if left out (not of publish, pdf)")
 parser.add_argument("--profile", help="a file of book/profiles (execute, publish)")
-parser.add_argument("--jobs", type=int, help="chapters at once; one a core if left out (execute, validate)")
-parser.add_argument("--timeout", type=int, help="seconds for one cell (execute, validate)")
+parser.add_argument("--jobs", type=int, help="at once; one a core if left out (execute, validate, rehearse)")
+parser.add_argument("--timeout", type=int, help="seconds for one cell (execute, validate, rehearse)")
 parser.add_argument("--force", action="store_true", default=None, help="run fresh chapters too (execute)")
 options = {name: value for name, value in vars(parser.parse_args()).items() if value}
 function = COMMANDS[options.pop("command")]

@@ -59,7 +59,7 @@ class Chapter:
         files |= own
         if READER in provenance.modules_behind(*modules):
             files |= {path for kind in ("claims.yml", "results/*", "paper/*") for path in project.root.glob(f"data/{kind}")}
-        files |= {project.root / "requirements.lock", Path(__file__).with_name("execute.py")}
+        files |= {project.root / "requirements.lock", *map(Path(__file__).with_name, ("execute.py", "softened.py"))}
         hashes = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file())
         parts = [cells, values, hashes, provenance.code_hash(*modules), self.data]
         return hashlib.sha256(repr(parts).encode()).hexdigest()
@@ -140,18 +140,27 @@ def fill_in(name: str, namespace: MutableMapping, root: str | Path | None = None
     namespace.update({key: value for key, value in given.items() if namespace[key] == declared[key]})
 
 
-def _profile(project: Project, profile: str) -> tuple[dict, dict]:
-    """Parameters for all chapters, and those for single ones."""
+def time_limit(project: Project, profile: str) -> int:
+    """Seconds that one cell may take under a profile: what its file says, else 600."""
+    return _read_profile(project, profile).get("timeout", 600)
+
+
+def _read_profile(project: Project, profile: str) -> dict:
     import yaml
 
     path = project.book / "profiles" / f"{profile}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(other.stem for other in path.parent.glob("*.yaml")))
         raise BookError(f"no profile {profile!r}; there are {known} (book/profiles)")
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _profile(project: Project, profile: str) -> tuple[dict, dict]:
+    """Parameters for all chapters, and those for single ones."""
+    content = _read_profile(project, profile)
     overrides = content.get("chapters") or {}
     if unknown := set(overrides) - {source.stem for source in project.sources()}:
-        raise BookError(f"profiles/{path.name} overrides chapters that do not exist: {', '.join(sorted(unknown))}")
+        raise BookError(f"profiles/{profile}.yaml overrides chapters that do not exist: {', '.join(sorted(unknown))}")
     return content.get("common") or {}, overrides
 
 

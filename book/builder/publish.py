@@ -13,7 +13,7 @@ from builder.project import INJECTED, BookError, Project, alone, as_bytes, envir
 
 # Sliders need a kernel: on a page they would be a line of text and scripts from elsewhere.
 WIDGET = "application/vnd.jupyter.widget-view+json"
-LEFT_OUT = {"_build", "builder", "experiments", "profiles", "__pycache__", ".ipynb_checkpoints", ".virtual_documents"}
+LEFT_OUT = {"_build", "builder", "experiments", "lab", "profiles", "__pycache__", ".ipynb_checkpoints", ".virtual_documents"}
 # What other pages show of a page, or lead to: a change of it builds all pages again.
 SKELETON = re.compile(r'^#+ .*|^\([^)\s]+\)=|:(?:label|name):.*|"name": ".*|^\$\$ *\(.*|\\label\{.*?\}', re.M)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -117,3 +118,17 @@ def executed(executed_once, tmp_path, monkeypatch) -> TinyBook:
     made = TinyBook(shutil.copytree(executed_once.root, tmp_path / "a project {1}"))
     monkeypatch.setattr(provenance, "PACKAGE", made.root / "addlib")
     return made
+
+
+@pytest.fixture(scope="module")
+def browser():
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+    if not (executable := next(filter(None, map(shutil.which, names)), None)):
+        refuse = pytest.fail if os.environ.get("REQUIRE_BROWSER") == "1" else pytest.skip
+        refuse(f"none of {', '.join(names)} is installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=executable)
+        yield chromium
+        chromium.close()

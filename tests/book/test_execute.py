@@ -12,6 +12,7 @@ import pytest
 
 import builder
 from builder import BookError
+from builder.chapters import time_limit
 from builder.project import read
 
 BUILDER = os.path.dirname(builder.__file__)
@@ -143,3 +144,15 @@ provenance.PACKAGE = Path("addlib").resolve()
 assert builder.execute(root='.'); print([m for m in {heavy} if m in sys.modules])"""
     done = subprocess.run([sys.executable, "-c", code], cwd=executed.root, capture_output=True, text=True)
     assert done.stdout.splitlines() == ["fresh  01-pixel", "fresh  02-number", "[]"], done
+
+
+def test_a_finding_that_does_not_hold_stops_the_profile_of_the_expected_text_only(tiny):
+    """With other networks and data it is said on the page, hours after the start."""
+    check = "for n in (1, 3):\n    assert n > 2, f'{n} is small'\nassert 1 > 2\nprint('on')"
+    tiny.chapter("02-number", ("check", "code", check))
+    (tiny.book / "profiles" / "large.yaml").write_text("timeout: 3600\ncommon: {profile: large}\n")
+    assert (time_limit(tiny, "smoke"), time_limit(tiny, "large")) == (600, 3600)
+    assert not builder.execute(root=tiny.root, names=["02-number"])
+    assert builder.execute("large", root=tiny.root, names=["02-number"])
+    (said,) = read(tiny.executed("02-number", "large"))["cells"][-1]["outputs"]
+    assert "".join(said["text"]) == "NOT SO HERE: 1 is small\nNOT SO HERE: 1 > 2\non\n"

@@ -8,9 +8,7 @@ was measured stands in book/_build/site.json afterwards.
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import threading
 from functools import cache, partial
 from html.parser import HTMLParser
@@ -79,20 +77,6 @@ def served(site):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-    if not (executable := next(filter(None, map(shutil.which, names)), None)):
-        refuse = pytest.fail if os.environ.get("REQUIRE_BROWSER") == "1" else pytest.skip
-        refuse(f"none of {', '.join(names)} is installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable)
-        yield chromium
-        chromium.close()
 
 
 def open_tab(browser, served, **settings):
