@@ -36,8 +36,7 @@ NOTEBOOKS = sorted(path.name for path in (ROOT / "book").glob("*.ipynb"))
 SAMPLES = [TOC["root"], CHAPTERS[0], CHAPTERS[6], "how-to-judge-one-video", "notation", "api-losses", "bibliography"]
 WIDTHS = {"screen": 1280, "phone": 390}
 # Of pages that still print tables as text or show cells of more than 15 lines: how many, how long. May only shrink.
-STILL = {"05": (5, 49), "07": (11, 86)}
-STILL |= {"08": (13, 74), "09": (8, 79), "10": (11, 61), "11": (9, 71), "12": (13, 71), "13": (1, 64), "14": (5, 77)}
+STILL = {"08": (13, 74), "09": (8, 79), "10": (11, 61), "11": (9, 71), "12": (13, 71), "13": (1, 64), "14": (5, 77)}
 STILL |= {"how-to-judge-one-video": (4, 29), "how-to-the-losses-in-your-own-loop": (0, 33), "hyper-parameters": (3, 55)}
 LOOK = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 
