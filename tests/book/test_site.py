@@ -33,8 +33,6 @@ NOTEBOOKS = sorted(path.name for path in (ROOT / "book").glob("*.ipynb"))
 # One page of each kind: on these, axe also reads the menus and measures contrasts, which is slow, in both themes.
 SAMPLES = [TOC["root"], CHAPTERS[0], CHAPTERS[6], "how-to-judge-one-video", "notation", "api-losses", "bibliography"]
 WIDTHS = {"screen": 1280, "phone": 390}
-# Of pages that still print tables as text or show cells of more than 15 lines: how many, how long. May only shrink.
-STILL = {"05": (5, 49), "07": (11, 86)}
 LOOK = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 
 
@@ -225,9 +223,8 @@ def test_nothing_is_cut_off_at_any_width_with_any_font(visits, name):
 @pytest.mark.parametrize("name", PAGES)
 def test_tables_are_tables_and_code_is_short(visits, name):
     seen = visits(name)["screen"]
-    tables, longest = STILL.get(name[:2] if name in CHAPTERS else name, (0, 15))
-    assert seen["text_tables"] <= tables, "tables printed as text"
-    assert seen["longest_cell"] <= longest, "lines in the longest visible cell; fold what does not teach"
+    assert seen["text_tables"] == 0, "tables printed as text"
+    assert seen["longest_cell"] <= 15, "lines in the longest visible cell; fold what does not teach"
 
 
 @pytest.mark.browser
