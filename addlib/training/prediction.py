@@ -1,7 +1,5 @@
 """What a detector answers on a split, and how good that is."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import pandas as pd

@@ -45,10 +45,8 @@ def test_against_scikit_learn(sample):
     probabilities, labels, weights = sample
     assert eer(probabilities, labels) == pytest.approx(crossing(probabilities, labels), abs=1e-10)
     assert ece(probabilities, labels, bins=4) == pytest.approx(calibration(probabilities, labels, 4), abs=1e-12)
-    for metric, oracle, answers in (
-        (auc, roc_auc_score, probabilities),
-        (accuracy, accuracy_score, probabilities > 0.5),
-    ):
+    both = (auc, roc_auc_score, probabilities), (accuracy, accuracy_score, probabilities > 0.5)
+    for metric, oracle, answers in both:
         expected = [oracle(labels, answers, sample_weight=each) for each in (weights, None)]
         found = metric(probabilities, labels, np.stack([weights, np.ones_like(weights)]))
         assert found.tolist() == pytest.approx(expected, abs=1e-12)

@@ -7,15 +7,7 @@ from scipy.special import log_softmax, softmax
 
 from addlib.detectors import Detection
 from addlib.losses import ADDLoss, frequency_attention_loss
-from addlib.training import (
-    DISTILLERS,
-    RECIPES,
-    Distiller,
-    Recipe,
-    create_distiller,
-    distiller_defaults,
-    register_distiller,
-)
+from addlib.training import DISTILLERS, Distiller, Recipe, create_distiller, distiller_defaults, register_distiller
 
 LABELS = torch.tensor([0, 1, 0, 1, 0, 1])
 TERMS = {
@@ -59,7 +51,7 @@ def test_add_is_the_loss_of_the_library_and_its_frequency_term_begins_when_the_r
     drawn = {"generator": torch.Generator().manual_seed(5)}
     wanted = loss.terms(student.stages, teacher.stages, LABELS, **drawn)
     for epoch, on in ((1, False), (2, True)):
-        distiller.start_epoch(epoch, Recipe.named(RECIPES["mini"], frequency_from=2))
+        distiller.start_epoch(epoch, Recipe.named("mini", frequency_from=2))
         terms = distiller(student, teacher, LABELS, torch.Generator().manual_seed(5))
         assert terms["frequency"].item() == pytest.approx(0.5 * wanted.frequency.item() * on, rel=1e-6)
         assert terms["multi_view"].item() == pytest.approx(2 * wanted.multi_view.item(), rel=1e-6)
@@ -72,7 +64,7 @@ def test_published_weights_go_to_the_deepest_stages():
     maps = zip((0, 0, 1, 2, 0.25), student.stages, teacher.stages, strict=True)
     assert term.item() == pytest.approx(sum(w * frequency_attention_loss(*m).item() for w, *m in maps), rel=1e-5)
     few = detection(0, stages=shapes[:3])
-    with pytest.raises(ValueError, match="not for 3 stages; give stage_weights_fr"):
+    with pytest.raises(ValueError, match="published for 3 stages; give stage_weights_fr"):
         create_distiller("add", few, few)
     given = {"stage_weights_fr": (1, 2, 0.25), "stage_weights_mv": (0.5, 2.5, 2)}
     assert list(create_distiller("add", few, few, **given)(few, few, LABELS)) == TERMS["add"]
