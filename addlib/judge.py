@@ -73,27 +73,13 @@ def judge(
     names = ["frame", "time", "left", "top", "right", "bottom", "people", "probability"]
     table, crops = pd.DataFrame(rows, columns=names), np.array(crops, np.uint8).reshape(-1, size, size, 3)
     if len(crops):
-        table.loc[table["people"] > 0, "probability"] = _probabilities(crops, detector, shift)
+        import torch
+
+        from addlib.training.prediction import answers
+
+        odds, _ = answers(detector, torch.from_numpy(crops).permute(0, 3, 1, 2).split(64), shift, "32-true")
+        table.loc[table["people"] > 0, "probability"] = odds.sigmoid().numpy()
     return Judgement(table, float(table["probability"].mean()), len(crops), crops)
-
-
-def _probabilities(crops, detector, shift, batch_size=64):
-    """Of fake, (N,) for uint8 crops (N, S, S, 3), in evaluation mode."""
-    import torch
-
-    from addlib.detectors import normalisation
-    from addlib.faceforensics.pairs import normalised
-    from addlib.training import centre
-
-    device, was_training, found = next(detector.parameters()).device, detector.training, []
-    detector.eval()
-    with torch.no_grad():
-        for batch in torch.from_numpy(crops).permute(0, 3, 1, 2).split(batch_size):
-            batch = normalised(centre(batch, shift).to(device), *normalisation(detector.name))
-            logits = detector(batch).logits.double()
-            found.append((logits[:, 1] - logits[:, 0]).sigmoid().cpu())
-    detector.train(was_training)
-    return torch.cat(found).numpy()
 
 
 def weights_file(name: str | Path) -> Path:
