@@ -87,10 +87,7 @@ def test_what_is_done_and_unchanged_is_kept(copy, tmp_path, cut, monkeypatch):
     assert prepare(copy, out).equals(after) and cut[3:] == [1, 16, 16]
     smaller = prepare(copy, out, size=64)
     assert np.load(out / smaller["path"][0]).shape == (1, 64, 64, 3)
-
-
-def test_code_that_counts():
-    """What decides a pixel of a crop does; what reads crops, spreads jobs or writes tables does not."""
+    # Code counts that decides a pixel of a crop; what reads crops, spreads jobs or writes tables does not.
     behind = set(provenance.modules_behind("addlib.faceforensics.cutting"))
     assert {"addlib.faces", "addlib.video", "addlib.clips", "addlib.faceforensics.matching"} <= behind
     assert not {"addlib.parallel", "addlib.faceforensics.manifest", "addlib.faceforensics.pairs"} & behind
