@@ -118,8 +118,13 @@ def test_as_many_processes_as_were_allotted(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "sysconf", lambda _: 1 << 20)
     monkeypatch.setattr(parallel, "CONTROL_GROUPS", tmp_path)
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
-    steps = [("cpu.max", "max 100000", 64), ("memory.max", "max", 64)]
-    for file, text, expected in [*steps, ("memory.max", 20 << 30, 20), ("cpu.max", "350000 100000", 3)]:
+    steps = (
+        ("cpu.max", "max 100000", 64),
+        ("memory.max", "max", 64),
+        ("memory.max", 20 << 30, 20),
+        ("cpu.max", "350000 100000", 3),
+    )
+    for file, text, expected in steps:
         (tmp_path / file).write_text(f"{text}\n")
         assert allotted_processes() == expected
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")
