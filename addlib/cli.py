@@ -4,8 +4,6 @@ Modules are imported by the command that needs them, so that help is instant. An
 the function's own default holds. A command returns 0 only if everything that was asked for was done.
 """
 
-from __future__ import annotations
-
 import sys
 import warnings
 from functools import partial

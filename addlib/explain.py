@@ -26,9 +26,8 @@ def class_activation_maps(
         (B, h, w) float32 on the CPU, on the grid of the stage, in units of the score per place.
     """
     if crops.ndim != 4 or not len(crops) or not crops.is_floating_point() or score not in ("logit", "margin"):
-        raise ValueError(
-            f"{crops.dtype} {tuple(crops.shape)}, {score!r}; expected floats (B, 3, H, W), logit or margin"
-        )
+        found = f"{crops.dtype} {tuple(crops.shape)}, {score!r}"
+        raise ValueError(f"{found}; expected floats (B, 3, H, W), logit or margin")
     given = None if classes is None else torch.as_tensor(classes).long().expand(len(crops))
     network = copy.deepcopy(detector).eval().requires_grad_(False)
     device, found = next(network.parameters()).device, []

@@ -1,7 +1,5 @@
 """What a detector says of one clip: a probability of fake for every face looked at, and for the whole."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,27 +73,13 @@ def judge(
     names = ["frame", "time", "left", "top", "right", "bottom", "people", "probability"]
     table, crops = pd.DataFrame(rows, columns=names), np.array(crops, np.uint8).reshape(-1, size, size, 3)
     if len(crops):
-        table.loc[table["people"] > 0, "probability"] = _probabilities(crops, detector, shift)
+        import torch
+
+        from addlib.training.prediction import answers
+
+        odds, _ = answers(detector, torch.from_numpy(crops).permute(0, 3, 1, 2).split(64), shift, "32-true")
+        table.loc[table["people"] > 0, "probability"] = odds.sigmoid().numpy()
     return Judgement(table, float(table["probability"].mean()), len(crops), crops)
-
-
-def _probabilities(crops, detector, shift, batch_size=64):
-    """Of fake, (N,) for uint8 crops (N, S, S, 3), in evaluation mode."""
-    import torch
-    from torchvision.transforms.functional import center_crop
-
-    from addlib.detectors import normalisation
-
-    mean, std = normalisation(detector.name)
-    device, was_training, found = next(detector.parameters()).device, detector.training, []
-    detector.eval()
-    with torch.no_grad():
-        for batch in torch.from_numpy(crops).permute(0, 3, 1, 2).split(batch_size):
-            batch = center_crop(batch, [crops.shape[1] - shift] * 2).to(device).float() / 255
-            logits = detector((batch - mean) / std).logits.double()
-            found.append((logits[:, 1] - logits[:, 0]).sigmoid().cpu())
-    detector.train(was_training)
-    return torch.cat(found).numpy()
 
 
 def weights_file(name: str | Path) -> Path:

@@ -167,9 +167,7 @@ def scores_of(rows: pd.DataFrame, metric: str = "accuracy", **chosen) -> pd.Seri
     if (twice := part.duplicated(PLACE)).any():
         place = " ".join(map(str, part[twice].iloc[0][PLACE]))
         found = part.filter([*COLUMNS, "profile", "data"]).drop(columns=PLACE).nunique(dropna=False)
-        raise ValueError(
-            f"several trainings at {place}; they differ in some of {[*found.index[found > 1]]}: name which"
-        )
+        raise ValueError(f"several trainings at {place}; they differ in some of {[*found.index[found > 1]]}: name one")
     return 100 * part.set_index(PLACE)[metric].sort_index()
 
 

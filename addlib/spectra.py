@@ -42,9 +42,7 @@ def radial_profile(power: np.ndarray, edges: Sequence[float]) -> np.ndarray:
     rings = [(low <= radius) & (radius < high) for low, high in zip(edges, edges[1:], strict=False)]
     if empty := [index for index, ring in enumerate(rings) if not ring.any()]:
         low, high = edges[empty[0] : empty[0] + 2]
-        raise ValueError(
-            f"no coefficient of a {power.shape[-2:]} spectrum lies from {low:g} to {high:g}; take wider rings"
-        )
+        raise ValueError(f"no coefficient of {power.shape[-2:]} lies from {low:g} to {high:g}; take wider rings")
     return np.stack([power[..., ring].mean(-1) for ring in rings], -1)
 
 

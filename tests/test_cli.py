@@ -1,7 +1,5 @@
 """The command line: help, exit codes, messages, and defaults that agree with the functions behind it."""
 
-from __future__ import annotations
-
 import inspect
 import re
 import subprocess
@@ -12,16 +10,16 @@ from unittest.mock import Mock
 import pandas as pd
 import pytest
 
-from addlib import cli, faceforensics, judge, miniforensics, video
+from addlib import cli, faceforensics, judge, miniforensics
 
 ABOUT = {"manipulation": "FaceSwap", "quality": "c40", "distiller": "add", "recipe": "mini", "changes": {"epochs": 1}}
 COLUMNS = ["manipulation", "quality", "video", "status", "reason", "asked", "crops", "note"]
 
 
-@pytest.mark.parametrize("command", [[], ["generate"], ["prepare"], ["verify"], ["sweep"], ["predict"]])
-def test_help(capsys, command):
-    assert cli.main([*command, "--help"]) == 0
-    assert "Usage: addlib" in capsys.readouterr().out
+def test_help(capsys):
+    for command in ([], ["generate"], ["prepare"], ["verify"], ["sweep"], ["predict"]):
+        assert cli.main([*command, "--help"]) == 0
+        assert "Usage: addlib" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -68,11 +66,7 @@ def test_verify(tmp_path, monkeypatch, capsys):
     [
         (ValueError("size is -1"), 1, "error: size is -1"),
         (FileNotFoundError(2, "No such file", "a.mp4"), 1, "error: [Errno 2] No such file: 'a.mp4'"),
-        (
-            ModuleNotFoundError("No module named 'dlib'"),
-            1,
-            "error: No module named 'dlib'; pip install 'addlib[video,train]'",
-        ),
+        (ModuleNotFoundError("no dlib"), 1, "error: no dlib; pip install 'addlib[video,train]'"),
         (KeyboardInterrupt(), 130, "interrupted; running the same command again goes on from here"),
     ],
 )
@@ -106,13 +100,6 @@ def test_defaults_in_the_help_are_those_of_the_function(capsys, command, functio
     for name in names.split():
         shown = re.search(rf"--{name} [A-Z]+ [^()]*\(default: (\w+)", text)
         assert shown and shown[1] == str(parameters[name].default), name
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    path = tmp_path_factory.mktemp("cli") / "one.mp4"
-    video.write_video(path, miniforensics.render_video(0, 0, 1, 4)["original"], crf=23)
-    return path
 
 
 def weights(path, about):

@@ -108,10 +108,3 @@ def test_folders_of_pictures_with_other_names(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(VideoError, match="holds no pictures"):
         open_clip(tmp_path / "empty")
-
-
-def test_a_video_is_the_same_as_its_frames(tmp_path):
-    video.write_video(tmp_path / "a.mp4", [np.roll(SOME, step, 1) for step in range(5)], 0)
-    np.testing.assert_array_equal(
-        list(frames(tmp_path / "a.mp4").values()), list(video.read_frames(tmp_path / "a.mp4"))
-    )

@@ -2,21 +2,12 @@ import av
 import numpy as np
 import pytest
 
-from addlib import codecs, miniforensics, spectra
+from addlib import codecs, spectra
 from addlib.codecs import CONDITIONS, missing, parse, payload, recode
 from addlib.video import VideoError, write_video
 
 # One of each kind that is neither H.264 nor written by OpenCV.
 OTHERS = [c for c in ("h265 30", "vp9 45", "av1 45") if c not in missing([c])]
-
-
-@pytest.fixture(scope="module")
-def walk():
-    """Twelve frames (224, 224, 3) of a synthetic face that moves three pixels a frame, with a little noise."""
-    still = miniforensics.render_video(3, 0, 1, 1)["original"][0]
-    rng = np.random.default_rng(0)
-    moved = [np.roll(still, 3 * step - 18, axis=1).astype(int) for step in range(12)]
-    return [np.clip(frame + rng.integers(-2, 3, frame.shape), 0, 255).astype(np.uint8) for frame in moved]
 
 
 def error(one, other):

@@ -16,9 +16,7 @@ def test_face_is_found_where_it_was_drawn(frame):
     assert left < 112 < right and top < 100 < bottom and 70 < right - left < 130
     assert all(isinstance(edge, int) for edge in box)
     assert faces.largest_face(np.full((128, 128, 3), 100, np.uint8)) is None
-
-
-def test_all_faces_largest_first(frame):
+    # Several: the largest first.
     scene = np.full((230, 430, 3), 90, np.uint8)
     scene[:190, :190] = cv2.resize(frame, (190, 190), interpolation=cv2.INTER_AREA)
     scene[:224, 200:424] = frame

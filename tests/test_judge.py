@@ -6,7 +6,6 @@ from PIL import Image
 from addlib.detectors import create_detector, normalisation
 from addlib.faces import crop, largest_face
 from addlib.judge import judge, plot, shift_of
-from addlib.miniforensics import render_video
 from addlib.video import read_frames, write_video
 
 
@@ -15,14 +14,6 @@ def detector():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return create_detector("resnet18_narrow").eval()
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    """Ten frames of a synthetic face."""
-    path = tmp_path_factory.mktemp("judge") / "one.mp4"
-    write_video(path, render_video(0, 0, 1, 10)["original"], crf=23)
-    return path
 
 
 def test_every_face_is_judged_as_by_hand_and_the_detector_left_as_it_was(clip, detector):

@@ -16,17 +16,20 @@ ROOT = Path(__file__).resolve().parents[1]
 ADD = Run("FaceSwap", "c40", "resnet18_narrow", "add", "mini", settings={"alpha": 0.1})
 
 
-def test_a_run_is_its_settings_however_they_are_given():
+def test_a_run_is_its_settings_however_they_are_given_and_knows_its_teacher():
     changes, given = '{"betas": [0.9, 0.99]}', {"views": 3, "alpha": 1e-1}
     same = Run("FaceSwap", "c40", distiller="add", settings=given, changes=changes)
-    other = Run(
-        "FaceSwap", "c40", distiller="add", settings='{"alpha": 0.1, "views": 3.0}', changes={"betas": (0.9, 0.99)}
-    )
+    text, betas = '{"alpha": 0.1, "views": 3.0}', {"betas": (0.9, 0.99)}
+    other = Run("FaceSwap", "c40", distiller="add", settings=text, changes=betas)
     assert same == other and hash(same) == hash(other) and same.key("ff") == other.key("ff")
     assert other.settings["views"] == 3 and isinstance(other.settings["views"], int)
     assert Run.of(same.columns) == same and Run(**same.parameters) == same
     assert json.loads(json.dumps(same.parameters)) == same.parameters, "what a notebook can be given"
     assert str(ADD) == "FaceSwap c40 resnet18_narrow add alpha=0.1 seed 0"
+    teacher = Run("FaceSwap", "raw", "resnet18_narrow", "none", "mini")
+    assert ADD.teacher == teacher and teacher.teacher is None
+    assert Run("FaceSwap", "c40", "resnet18_narrow", "none", "mini", start="teacher").teacher == teacher
+    assert Run(**ADD.parameters | {"start": "imagenet"}).teacher.start == "imagenet"
     with pytest.raises(ValueError, match="without a distiller"):
         Run("FaceSwap", "c40", settings={"alpha": 1})
 
@@ -39,13 +42,6 @@ def test_everything_that_counts_is_in_the_key():
     }.items():  # fmt: skip
         keys.add(Run(**ADD.parameters | {name: value}).key("ff"))
     assert len(keys) == 11 and all(len(key) == 12 for key in keys)
-
-
-def test_the_teacher_of_a_run():
-    teacher = Run("FaceSwap", "raw", "resnet18_narrow", "none", "mini")
-    assert ADD.teacher == teacher and teacher.teacher is None
-    assert Run("FaceSwap", "c40", "resnet18_narrow", "none", "mini", start="teacher").teacher == teacher
-    assert Run(**ADD.parameters | {"start": "imagenet"}).teacher.start == "imagenet"
 
 
 def row(run, value=0.5, **more):
@@ -113,9 +109,7 @@ def test_scores_of_one_setting():
     assert scores_of(rows, distiller="add", changes={"epochs": 1}).tolist() == [20]
     assert len(scores_of(rows, distiller="add", start="teacher")) == 3 and scores_of(rows, distiller="nl").empty
     assert results.setting(rows, "alpha", 1.0).tolist() == [1, 1, 1, 0.1] + [1] * 7
-    with pytest.raises(
-        ValueError, match=r"several trainings at FaceSwap c40 0; they differ in some of \['distiller'\]"
-    ):
+    with pytest.raises(ValueError, match=r"several trainings at FaceSwap c40 0; they differ .* \['distiller'\]"):
         scores_of(rows, distiller=["add", "none"])
     for wrong in ({"metric": "f1"}, {"beta": 4}):
         with pytest.raises(ValueError, match="unknown \\['(f1|beta)'\\]"):

@@ -37,9 +37,6 @@ def test_rings_keep_leading_axes():
     profile = spectra.radial_profile(power, [0, 0.2, 0.5])
     inside = [power[1, 2, v, u] for v, u in np.ndindex(16, 16) if np.hypot((v + 8) % 16 - 8, (u + 8) % 16 - 8) < 3.2]
     assert profile.shape == (2, 3, 2) and profile[1, 2, 0] == pytest.approx(np.mean(inside))
-
-
-def test_bad_edges_are_named():
     with pytest.raises(ValueError, match="increasing"):
         spectra.radial_profile(np.ones((8, 8)), [0.2, 0.1])
     with pytest.raises(ValueError, match="0.01 to 0.02; take wider rings"):

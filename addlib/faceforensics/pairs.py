@@ -128,10 +128,8 @@ class FacePairs(Dataset):
         def read(side: int) -> Tensor:
             if side in self._held:
                 return self._held[side].index_select(0, indices.to(self.device))
-            where = [
-                (self.out / self._files[side][self._file[index]], self.frames[index]) for index in indices.tolist()
-            ]
-            return torch.stack([_mapped(path)[frame] for path, frame in where])
+            files, frames = self._files[side], self.frames
+            return torch.stack([_mapped(self.out / files[self._file[i]])[frames[i]] for i in indices.tolist()])
 
         return [read(side) for side in sides]
 

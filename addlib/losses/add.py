@@ -42,22 +42,10 @@ class ADDLoss(nn.Module):
     """
 
     def __init__(
-        self,
-        stage_weights_fr: Sequence[float],
-        stage_weights_mv: Sequence[float],
-        alpha: float = 1.0,
-        beta: float = 16.0,
-        *,
-        gamma_fr: float = 1.0,
-        detach_weight: bool = True,
-        views: int = 12,
-        bins: int | None = None,
-        gamma_mv: float = 100.0,
-        eta: float = 50.0,
-        margin: float = 0.012,
-        coordinates: str = "index",
-        variant: str = "paper",
-    ):
+        self, stage_weights_fr: Sequence[float], stage_weights_mv: Sequence[float], alpha: float = 1.0, beta: float = 16.0, *,
+        gamma_fr: float = 1.0, detach_weight: bool = True, views: int = 12, bins: int | None = None, gamma_mv: float = 100.0,
+        eta: float = 50.0, margin: float = 0.012, coordinates: str = "index", variant: str = "paper",
+    ):  # fmt: skip
         super().__init__()
         if not 0 < len(stage_weights_fr) == len(stage_weights_mv):
             raise ValueError(f"weights {stage_weights_fr} and {stage_weights_mv}, expected one of each for every stage")

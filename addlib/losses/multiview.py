@@ -71,21 +71,10 @@ def _pick(vectors: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
 
 @untraced
 def multi_view_attention_loss(
-    student: Tensor,
-    teacher: Tensor,
-    labels: Tensor | None,
-    *,
-    views: int = 12,
-    bins: int | None = None,
-    gamma: float = 100.0,
-    eta: float = 50.0,
-    margin: float = 0.012,
-    directions: Tensor | None = None,
-    pairs: Pairs | None = None,
-    generator: torch.Generator | None = None,
-    coordinates: str = "index",
-    variant: str = "paper",
-) -> Tensor:
+    student: Tensor, teacher: Tensor, labels: Tensor | None, *, views: int = 12, bins: int | None = None, gamma: float = 100.0,
+    eta: float = 50.0, margin: float = 0.012, directions: Tensor | None = None, pairs: Pairs | None = None,
+    generator: torch.Generator | None = None, coordinates: str = "index", variant: str = "paper",
+) -> Tensor:  # fmt: skip
     """Multi-view attention loss of maps (B, C, H, W), eq. 9, a scalar; a term without a partner counts as 0.
 
     Args:
@@ -127,15 +116,9 @@ class MultiViewAttentionLoss(nn.Module):
     """:func:`multi_view_attention_loss` with its settings stored."""
 
     def __init__(
-        self,
-        views: int = 12,
-        bins: int | None = None,
-        gamma: float = 100.0,
-        eta: float = 50.0,
-        margin: float = 0.012,
-        coordinates: str = "index",
-        variant: str = "paper",
-    ):
+        self, views: int = 12, bins: int | None = None, gamma: float = 100.0, eta: float = 50.0, margin: float = 0.012,
+        coordinates: str = "index", variant: str = "paper",
+    ):  # fmt: skip
         super().__init__()
         gamma, eta, margin = _check_settings(gamma, eta, margin, coordinates, variant)
         self.settings = {"views": views, "bins": bins, "gamma": gamma, "eta": eta, "margin": margin}

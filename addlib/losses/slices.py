@@ -77,13 +77,7 @@ def sliced_attention(features: Tensor, directions: Tensor, bins: int, *, coordin
 
 @untraced
 def sliced_wasserstein(
-    first: Tensor,
-    second: Tensor,
-    directions: Tensor,
-    *,
-    p: int = 1,
-    coordinates: str = "index",
-    reduction: str = "mean",
+    first: Tensor, second: Tensor, directions: Tensor, *, p: int = 1, coordinates: str = "index", reduction: str = "mean"
 ) -> Tensor:
     """Sliced p-Wasserstein distance (B,) of the masses of maps (B, C, H, W), p 1 or 2, eq. 5 and 7; for study, it sorts.
 

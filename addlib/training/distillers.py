@@ -1,13 +1,11 @@
 """The losses between student and teacher, by name, and how to add one."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from operator import attrgetter
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from addlib import losses
 from addlib.detectors import Detection
@@ -22,9 +20,7 @@ class Distiller(nn.Module):
     def start_epoch(self, epoch: int, recipe) -> None:
         """Called before each epoch, counted from 0."""
 
-    def forward(
-        self, student: Detection, teacher: Detection, labels: Tensor, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
+    def forward(self, student: Detection, teacher: Detection, labels: Tensor, generator: Generator | None = None):
         """Named terms, scalars, each already weighted, of answers to one batch and its labels (B,).
 
         Whatever the loss draws comes from ``generator``, on the CPU; the teacher's answer carries no gradient.
@@ -86,9 +82,8 @@ class Baseline(Distiller):
 @register_distiller("fitnet")
 def hint(student: Detection, teacher: Detection, weight: float = 1.0, variant: str = "published") -> Distiller:
     """:class:`addlib.losses.HintLoss` on the embedding, in the form with which the paper's table was made."""
-    return Baseline(
-        "hint", weight, losses.HintLoss(*(a.embedding.shape[1] for a in (student, teacher)), variant), "embedding"
-    )
+    widths = (answer.embedding.shape[1] for answer in (student, teacher))
+    return Baseline("hint", weight, losses.HintLoss(*widths, variant), "embedding")
 
 
 @register_distiller("at")
@@ -120,17 +115,13 @@ class AttentionDistiller(Distiller):
     The weights of the stages are those of the published code on the last four, unless others are given.
     """
 
-    def __init__(
-        self, student: Detection, teacher: Detection, stage_weights_fr=None, stage_weights_mv=None, **settings
-    ):
+    def __init__(self, student, teacher, stage_weights_fr=None, stage_weights_mv=None, **settings):
         super().__init__()
         _check_stages(student, teacher)
         published = losses.PUBLISHED_STAGE_WEIGHTS_FR, losses.PUBLISHED_STAGE_WEIGHTS_MV
         count, shallow = len(student.stages), len(student.stages) - len(published[0])
         if shallow < 0 and None in (stage_weights_fr, stage_weights_mv):
-            raise ValueError(
-                f"the published stage weights are not for {count} stages; give stage_weights_fr and stage_weights_mv"
-            )
+            raise ValueError(f"no stage weights are published for {count} stages; give stage_weights_fr and _mv")
         given = zip((stage_weights_fr, stage_weights_mv), published, strict=True)
         weights = [(0.0,) * shallow + usual if own is None else own for own, usual in given]
         self.loss = losses.ADDLoss(*weights, **settings)

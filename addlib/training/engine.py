@@ -1,7 +1,5 @@
 """Lightning's module and Trainer, set up for one training. Imported when one starts: Lightning takes seconds."""
 
-from __future__ import annotations
-
 import builtins
 import contextlib
 import copy
@@ -164,9 +162,7 @@ class EpochLoader:
         yield from self.pairs.batches(epoch=self.epoch, **self.options)
 
 
-def run_trainer(
-    task, train: FacePairs, val: FacePairs, work: Path, hardware: Hardware, compile: bool, progress: bool | None
-) -> tuple[dict[str, Tensor], int, int]:
+def run_trainer(task, train, val, work: Path, hardware: Hardware, compile, progress) -> tuple[dict, int, int]:
     """Train a ``TrainingTask`` in the folder ``work``, from its last whole epoch if an earlier attempt left one.
 
     Returns the weights of the best validation accuracy, the step they are from, and the number of steps made.

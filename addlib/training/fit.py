@@ -1,7 +1,5 @@
 """``fit_detector`` and ``fit_student``: from a folder of crops to a trained detector and its row of results."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import tempfile
@@ -28,17 +26,7 @@ from .recipe import Recipe
 from .store import Trained
 
 PACKAGES = ("torch", "torchvision", "lightning", "timm")
-ABOUT = (
-    "manipulation",
-    "quality",
-    "distiller",
-    "recipe",
-    "changes",
-    "seed",
-    "start",
-    "data",
-    "commit",
-)  # weights' file
+ABOUT = "manipulation quality distiller recipe changes seed start data commit".split()  # in the file of the weights
 
 
 def fit_detector(crops, manipulation: str, quality: str, *, detector: str = "resnet50", **options) -> Trained:

@@ -1,7 +1,6 @@
 """What a detector answers on a split, and how good that is."""
 
-from __future__ import annotations
-
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import pandas as pd
@@ -44,6 +43,19 @@ def centre(crops: Tensor, margin: int) -> Tensor:
 
 
 @torch.no_grad()
+def answers(detector: nn.Module, batches: Iterable[Tensor], shift: int, precision: str) -> tuple[Tensor, Tensor]:
+    """Log odds and embeddings of batches of crops, uint8 (B, 3, S, S), on the CPU; the detector is left in its mode."""
+    device, was_training, found = next(detector.parameters()).device, detector.training, []
+    detector.eval()
+    for crops in batches:
+        with autocast(device, precision):
+            answer = detector(normalised(centre(crops, shift).to(device), *normalisation(detector.name)))
+        logits = answer.logits.double()
+        found.append(((logits[:, 1] - logits[:, 0]).cpu(), answer.embedding.float().cpu()))
+    detector.train(was_training)
+    return tuple(map(torch.cat, zip(*found, strict=True)))
+
+
 def predict(
     detector: nn.Module, pairs: FacePairs, recipe: str | Recipe, *, side: str = "compressed", batch_size: int = 144,
     precision: str = "auto",
@@ -57,18 +69,9 @@ def predict(
     """
     if side not in ("raw", "compressed"):
         raise ValueError(f"side is {side!r}; expected 'raw' or 'compressed'")
-    shift, device = Recipe.named(recipe).shift, next(detector.parameters()).device
-    was_training = detector.training
-    detector.eval()
-    answers = []
-    for raw, compressed, _ in pairs.batches(batch_size, shuffle=False, raw=side == "raw"):
-        crops = centre(raw if side == "raw" else compressed, shift).to(device)
-        with autocast(device, precision):
-            answer = detector(normalised(crops, *normalisation(detector.name)))
-        logits = answer.logits.double()
-        answers.append(((logits[:, 1] - logits[:, 0]).cpu(), answer.embedding.float().cpu()))
-    detector.train(was_training)
-    odds, embeddings = map(torch.cat, zip(*answers, strict=True))
+    both = pairs.batches(batch_size, shuffle=False, raw=side == "raw")
+    crops = (raw if side == "raw" else compressed for raw, compressed, _ in both)
+    odds, embeddings = answers(detector, crops, Recipe.named(recipe).shift, precision)
     return Predictions(odds, embeddings, pairs.labels, list(pairs.videos), pairs.frames.tolist())
 
 

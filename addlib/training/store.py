@@ -1,7 +1,5 @@
 """Trainings kept on disk, each in a folder that its key names; what another code made is not taken for today's."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import inspect
@@ -28,9 +26,7 @@ class Trained:
     detector: nn.Module  #: in evaluation mode, on the CPU, with the weights of the best validation
     row: dict  #: one row of results: settings, metrics on the test split, provenance
     history: pd.DataFrame  #: a row for every logged step: ``step``, ``epoch``, ``train_*``, ``val_*``
-    predictions: (
-        pd.DataFrame
-    )  #: of val and test: ``split``, ``video``, ``frame``, ``label``, ``probability`` of fake, ``log_odds``
+    predictions: pd.DataFrame  #: of val and test: ``split``, ``video``, ``frame``, ``label``, ``probability``, …
     folder: Path | None = None  #: where it is kept
 
     def __iter__(self):
@@ -44,12 +40,10 @@ class Trained:
 
 def weights_hash(module: nn.Module) -> str:
     """Twelve hexadecimal digits of all parameters and buffers of a module."""
-    parts = [
-        (name, tensor.cpu().contiguous().view(-1).view(torch.uint8)) for name, tensor in module.state_dict().items()
-    ]
-    return hashlib.sha256(
-        b"".join(name.encode() + bytes(tensor.numpy()) for name, tensor in sorted(parts))
-    ).hexdigest()[:12]
+    found = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        found.update(name.encode() + bytes(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy()))
+    return found.hexdigest()[:12]
 
 
 def foreign_code(*parts: nn.Module | Callable | None) -> list[str]:

@@ -19,10 +19,8 @@ from addlib.parallel import map_unordered, one_thread
 def measure(item):
     """Rows (manipulation, quality, kbit/s, mean squared error, face found) of one video; the last two of its first frame."""
     first = {quality: next(video.read_frames(path)) for quality, path in item.files.items()}
-    rate = {
-        quality: 8 * codecs.payload(path) / 1000 * 25 / video.VideoClip(path).total
-        for quality, path in item.files.items()
-    }
+    kbits = {quality: 8 * codecs.payload(path) / 1000 for quality, path in item.files.items()}
+    rate = {quality: 25 * kbits[quality] / video.VideoClip(path).total for quality, path in item.files.items()}
     error = {quality: np.mean((frame.astype(float) - first["raw"]) ** 2) for quality, frame in first.items()}
     return [(item.manipulation, q, rate[q], error[q], faces.largest_face(first[q]) is not None) for q in first]
 

@@ -89,9 +89,8 @@ def full(arguments, pairs, hardware):
     student, teacher = networks(arguments.detector, arguments.device)
     recipe, steps = Recipe.named("paper", batch_size=arguments.batch, epochs=1), arguments.steps + arguments.warm_up
     with torch.no_grad():
-        answers = [
-            network.eval()(torch.zeros(2, 3, 128, 128, device=arguments.device)) for network in (student, teacher)
-        ]
+        nothing = torch.zeros(2, 3, 128, 128, device=arguments.device)
+        answers = [network.eval()(nothing) for network in (student, teacher)]
     teacher, distiller = frozen_copy(teacher, hardware.precision), create_distiller("add", *answers)
     task = TrainingTask(student.train(), recipe, teacher=teacher, distiller=distiller)
     clock = Clock(arguments.device)
@@ -182,10 +181,8 @@ def main():
         found[name].append(statistics.median(steps[arguments.warm_up :]))
     rows, base = {}, statistics.median(found["full"])
     for name, seconds in found.items():
-        middle, rounds = (
-            statistics.median(seconds),
-            [one / full for one, full in zip(seconds, found["full"], strict=True)],
-        )
+        rounds = [one / full for one, full in zip(seconds, found["full"], strict=True)]
+        middle = statistics.median(seconds)
         speed = arguments.batch / middle
         rows[name] = {"ms": 1000 * middle, "images_per_s": speed, "against_full": middle / base, "rounds": rounds}
         each = " ".join(f"{value:.2f}" for value in rounds)

@@ -1,7 +1,5 @@
 """A tiny book in a temporary folder: two chapters, a little package of its own, the real settings."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -31,8 +29,7 @@ DRAWN = {"mystnb": {"image": {"alt": "One blue pixel, drawn to stand for a figur
 MODULES = {
     "__init__": "",
     "used": "from addlib import deep\n\nvalue = deep.value\n",
-    "deep": "value = 2\n\n\ndef late():\n    from addlib import lazy\n\n    return lazy\n",
-    "lazy": "",
+    "deep": "value = 2\n",
     "unused": "",
     "results": "",
 }
@@ -79,9 +76,8 @@ def make(root: Path) -> TinyBook:
     shutil.copy(ROOT / "tests" / "book" / "nbval.cfg", root / "tests" / "book")
     for folder in ("assets", "_ext"):
         shutil.copytree(ROOT / "book" / folder, root / "book" / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "book" / "_toc.yml").write_text(
-        "format: jb-book\nroot: intro\nchapters:\n  - file: 01-pixel\n  - file: 02-number\n  - file: status\n"
-    )
+    pages = "".join(f"  - file: {name}\n" for name in ("01-pixel", "02-number", "status"))
+    (root / "book" / "_toc.yml").write_text(f"format: jb-book\nroot: intro\nchapters:\n{pages}")
     for name, source in MODULES.items():
         (root / "addlib" / f"{name}.py").write_text(source)
     (root / "requirements.lock").write_text("numpy==1\n")

@@ -50,9 +50,8 @@ def test_claims_are_complete_and_name_what_exists():
             cells = {cell["id"]: cell.source for cell in nbformat.read(ROOT / path, 4).cells}
             assert "assert " in cells[name], text
     used = {text.split("::")[1] for text in named if text.startswith("tests/test_evidence.py")}
-    assert {name for name in functions["tests/test_evidence.py"] if name.startswith("test_")} == used, (
-        "none is left over"
-    )
+    written = {name for name in functions["tests/test_evidence.py"] if name.startswith("test_")}
+    assert written == used, "none is left over"
 
 
 def test_every_test_has_a_grid_and_every_number_of_a_figure_its_auc():
@@ -115,9 +114,8 @@ def test_a_gain_and_its_opposite(values, status, why):
     assert reverse.status == {"reproduced": "differs", "differs": "reproduced"}.get(status, status)
     if len(values) == 3:
         difference = np.subtract(values, (60, 61, 62))
-        assert (found.low, found.high) == pytest.approx(
-            stats.t.interval(0.95, 2, difference.mean(), stats.sem(difference))
-        )
+        expected = stats.t.interval(0.95, 2, difference.mean(), stats.sem(difference))
+        assert (found.low, found.high) == pytest.approx(expected)
         assert found.profile == "reader-cpu" and found.paper == pytest.approx(92.49 - 88.91)
         by_auc = one(CLAIM | {"metric": "auc"}, *rows)
         assert by_auc.status == status and math.isnan(by_auc.paper), "the paper reports none"
@@ -128,9 +126,8 @@ def test_a_cell_claims_the_direction_of_its_gain():
     values = {"none": (60, 61, 62), "fitnet": (57, 57, 57), "add": (57, 57, 57)}
     rows = pd.concat([training(each, name, "Face2Face") for name, each in values.items()])
     found = evaluate(LEDGER, rows, root=ROOT).set_index("id")
-    found = found[found.index.str.contains("/Face2Face/c40/")].rename(
-        index=lambda name: name.split("/Face2Face/c40/")[1]
-    )
+    place = "/Face2Face/c40/"
+    found = found[found.index.str.contains(place)].rename(index=lambda name: name.split(place)[1])
     for model, status in (("FitNet", "reproduced"), ("ADD", "differs"), ("AT", "not attempted")):
         assert found["status"][f"{model}-ResNet50/accuracy"] == status
     line = found.loc["FitNet-ResNet50/accuracy", ["cell", "measured", "ours", "paper"]]

@@ -1,7 +1,5 @@
 """Chapters opened by hand: the profile that they choose, and what Colab and Binder find."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -25,9 +23,8 @@ def opened(tiny, monkeypatch):
     """A chapter with two profiles, and no word of either in the environment."""
     monkeypatch.delenv("ADDLIB_PROFILE", raising=False)
     tiny.chapter("02-number", ("compute", "code", "print(level)"), parameters=DECLARED)
-    (tiny.book / "profiles" / "reader.yaml").write_text(
-        "common: {profile: reader, level: 2}\nchapters: {02-number: {steps: 99}}\n"
-    )
+    profile = "common: {profile: reader, level: 2}\nchapters: {02-number: {steps: 99}}\n"
+    (tiny.book / "profiles" / "reader.yaml").write_text(profile)
     return tiny
 
 
@@ -36,10 +33,8 @@ def variables(**changes):
 
 
 def test_reader_on_a_gpu_smoke_elsewhere(opened, monkeypatch, capsys):
-    for found, expected in (
-        (True, variables(profile="reader", level=2, steps=99)),
-        (False, variables(profile="smoke")),
-    ):
+    reader, smoke = variables(profile="reader", level=2, steps=99), variables(profile="smoke")
+    for found, expected in ((True, reader), (False, smoke)):
         monkeypatch.setattr(torch.cuda, "is_available", lambda found=found: found)
         namespace = variables()
         fill_in("02-number", namespace, root=opened.root)
@@ -66,9 +61,6 @@ def test_what_somebody_has_set_stays(opened, monkeypatch):
     injected = variables(profile="smoke")
     fill_in("no such chapter, and nobody asks", injected, root=opened.root)
     assert injected == variables(profile="smoke")
-
-
-def test_a_chapter_that_does_not_exist(opened):
     with pytest.raises(BookError, match="no such chapter: 03-letter"):
         fill_in("03-letter", variables(), root=opened.root)
 
@@ -111,10 +103,8 @@ def test_post_build_installs_and_makes_the_data(tmp_path, place):
     environment.pop("COLAB_RELEASE_TAG", None)
     if place == "Colab":
         environment["COLAB_RELEASE_TAG"] = "release"
-    done = subprocess.run(
-        [str(tmp_path / "postBuild")], cwd="/", env=environment, capture_output=True, text=True, check=True
-    )
-    said = [line.removeprefix(f"{tmp_path}: ") for line in done.stdout.splitlines()]
+    done = subprocess.check_output([str(tmp_path / "postBuild")], cwd="/", env=environment, text=True)
+    said = [line.removeprefix(f"{tmp_path}: ") for line in done.splitlines()]
     install = "-e .[video,train,book]" if place == "Colab" else "--no-deps -e ."
     assert said[0] == f"python -m pip install --quiet {install}"
     # The same data as 'make data'; the further people of 'make test-people' are for sweeps.

@@ -1,11 +1,8 @@
 """Publishing: what the pages carry, what is refused, and what is built again."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -117,12 +114,6 @@ def test_buttons_lead_to_the_address(executed, monkeypatch, capsys, place):
     page = (executed.html / "02-number.html").read_text()
     assert f"https://{place}.com/someone/book/" in page and "mybinder.org" in page and "/edit/main/book/02-number.ipynb" in page
     assert ("colab.research.google.com/github/someone/book/blob/main/book/02-number.ipynb" in page) == (place == "github")
-
-
-def test_no_placeholder_stands_for_the_address():
-    root = Path(__file__).resolve().parents[2]
-    named = [root / "_config.yml", root / "Makefile", root / "pyproject.toml", *root.glob("book/*.ipynb")]
-    assert [path.name for path in named if "example/addlib" in path.read_text(encoding="utf-8")] == []
 
 
 # --- the PDF ---

@@ -4,8 +4,6 @@ A fenced python block whose first line is ``# addlib/….py`` shows lines of tha
 what is left out; every piece between them must be found there, line after line, up to a common indentation.
 """
 
-from __future__ import annotations
-
 import re
 import textwrap
 

@@ -5,8 +5,6 @@ one they are skipped, unless REQUIRE_BROWSER=1. Each page is opened once and loo
 was measured stands in book/_build/site.json afterwards.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import threading

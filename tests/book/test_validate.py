@@ -1,7 +1,5 @@
 """Expected text: written by refresh, compared by validate."""
 
-from __future__ import annotations
-
 import pytest
 
 import builder
@@ -9,15 +7,12 @@ from builder import BookError
 from builder.chapters import Chapter
 
 
-def test_refresh_keeps_text_and_drops_pictures(executed):
+def test_refresh_keeps_text_drops_pictures_and_refuses_stale_copies(executed):
     assert builder.refresh(root=executed.root)
     pixel = executed.expected_text("01-pixel")
     assert pixel["data"] is None
     assert pixel["cells"] == {"draw": [{"text/plain": ["<a pixel>"]}, {"stdout": ["one pixel\n"]}]}
     assert executed.expected_text("02-number")["cells"] == {"compute": [{"stdout": ["value 2\n"]}]}
-
-
-def test_refresh_refuses_stale_copies(executed):
     executed.edit("02-number", "compute", "print(1)")
     with pytest.raises(BookError, match=r"02-number \(stale\).*make execute"):
         builder.refresh(root=executed.root)

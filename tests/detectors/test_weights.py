@@ -73,9 +73,7 @@ def test_torch_files_come_back_or_change_nothing(tmp_path):
     torch.save(state, tmp_path / "w.pt")
     assert same(one, create_detector("resnet18_narrow", weights=tmp_path / "w.pt"))
     save_file(torchvision.models.resnet34(weights=None).state_dict(), tmp_path / "w.safetensors")
-    with pytest.raises(
-        ValueError, match=r"does not fit resnet18 of 2 classes.*Unexpected key.*stages.0.2.conv1.weight"
-    ):
+    with pytest.raises(ValueError, match=r"does not fit resnet18 of 2 classes.*Unexpected key.*stages.0.2.conv1"):
         create_detector("resnet18", weights=tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match="does not say which detector"):
         read_detector(tmp_path / "w.safetensors")

@@ -1,23 +1,13 @@
-"""Small trees to spoil: a face that walks through the frame, written with any time stamps. Helpers come as fixtures."""
+"""Small trees to spoil, written with any time stamps. Helpers come as fixtures."""
 
 from fractions import Fraction
 
 import av
-import numpy as np
 import pytest
 
-from addlib import miniforensics, video
+from addlib import video
 
 FACTORS = {"raw": 0, "c23": 23, "c40": 40}
-
-
-@pytest.fixture(scope="session")
-def walk():
-    """Twelve frames (224, 224, 3) of a drawn face that moves three pixels a frame, with a little noise."""
-    still = miniforensics.render_video(3, 0, 1, 1)["original"][0]
-    rng = np.random.default_rng(0)
-    moved = [np.roll(still, 3 * step - 18, axis=1).astype(int) for step in range(12)]
-    return [np.clip(frame + rng.integers(-2, 3, frame.shape), 0, 255).astype(np.uint8) for frame in moved]
 
 
 @pytest.fixture(scope="session")

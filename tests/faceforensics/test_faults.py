@@ -9,8 +9,6 @@ import sys
 import time
 from concurrent.futures.process import BrokenProcessPool
 
-import av
-import numpy as np
 import pytest
 
 from addlib import faceforensics, parallel
@@ -162,20 +160,9 @@ def test_things_that_are_no_video(walk, plant, tmp_path):
     paths["000", "raw"].symlink_to(tmp_path / "nowhere.mp4")
     paths["001", "raw"].mkdir()
     os.mkfifo(paths["002", "raw"])
-    with av.open(str(paths["003", "raw"]), "w") as container:
-        stream = container.add_stream("aac", rate=16000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        frame.sample_rate = 16000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    paths["003", "raw"].write_text("no video")
     table = prepare(tmp_path / "tree", tmp_path / "out").query("quality == 'raw'").set_index("video")["reason"]
-    expected = (
-        "no video at 000.mp4",
-        "001.mp4 holds no pictures",
-        "no video at 002.mp4",
-        "003.mp4 holds no video stream",
-        "",
-    )
+    expected = "no video at 000.mp4", "001.mp4 holds no pictures", "no video at 002.mp4", "003.mp4 (8 bytes) cannot be", ""
     assert all(reason.startswith(text) for reason, text in zip(table, expected, strict=True)), table.tolist()
     # A link that is mended is read by the next run, although nothing about its name has changed.
     shutil.copy(paths["004", "raw"], tmp_path / "nowhere.mp4")

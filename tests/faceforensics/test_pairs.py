@@ -14,10 +14,9 @@ NAMES = ("FaceSwap", "c40", "train")
 
 def test_items_are_the_crops(prepared):
     data, held = FacePairs(prepared, *NAMES), FacePairs(prepared, *NAMES, device="cpu")
-    table = read_manifest(prepared).query(
-        "split == 'train' and quality == 'raw' and manipulation in ['original', 'FaceSwap']"
-    )
-    assert len(data) == table["crops"].sum() == 16 and data.size == 128
+    table = read_manifest(prepared).query("split == 'train' and quality == 'raw'")
+    crops = table.loc[table["manipulation"].isin(["original", "FaceSwap"]), "crops"]
+    assert len(data) == crops.sum() == 16 and data.size == 128
     assert data.labels.tolist() == [0] * 8 + [1] * 8
     for index in range(16):
         where, frame = data.videos[index].split("/"), data.frames[index]
@@ -26,13 +25,6 @@ def test_items_are_the_crops(prepared):
             stored = np.load(prepared / "crops" / where[0] / quality / f"{where[1]}.npy")[frame].transpose(2, 0, 1)
             for crop in (data[index][side], held[index][side], data.arrays()[side][index]):
                 assert crop.dtype == torch.uint8 and np.array_equal(crop, stored)
-
-
-def test_pair_shows_the_same_face(prepared):
-    data = FacePairs(prepared, "Deepfakes", "c23", "train")
-    raw, compressed, _ = data[0]
-    distance = (raw.float() - compressed).square().mean()
-    assert distance < 0.2 * (raw.float() - data[6][1]).square().mean()
 
 
 @pytest.mark.parametrize(
@@ -139,9 +131,7 @@ def test_video_without_a_partner_is_left_out_and_listed(prepared, tmp_path):
     assert len(data) == 14 and data.left_out == [("original", table.loc[row, "video"], "no c40 file")]
 
 
-@pytest.mark.parametrize(
-    ("place", "name", "known"), [(0, "Deepfake", "Deepfakes"), (1, "c30", "c23"), (2, "dev", "val")]
-)
-def test_unknown_names_are_told_what_there_is(prepared, place, name, known):
-    with pytest.raises(ValueError, match=f"{name}.*{known}"):
-        FacePairs(prepared, *NAMES[:place], name, *NAMES[place + 1 :])
+def test_unknown_names_are_told_what_there_is(prepared):
+    for place, name, known in ((0, "Deepfake", "Deepfakes"), (1, "c30", "c23"), (2, "dev", "val")):
+        with pytest.raises(ValueError, match=f"{name}.*{known}"):
+            FacePairs(prepared, *NAMES[:place], name, *NAMES[place + 1 :])

@@ -54,6 +54,10 @@ def test_official_files(tmp_path):
     (tmp_path / "train.json").unlink()
     with pytest.raises(FileNotFoundError, match="train.json"):
         splits.official(tmp_path)
+    with pytest.raises(ValueError, match="071 is in train and in test"):
+        splits.official({"train": [["071", "054"]], "test": [["071", "003"]]})
+    with pytest.raises(ValueError, match="training"):
+        splits.official({"training": []})
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the official split files are not beside this checkout")
@@ -61,19 +65,10 @@ def test_official_split_of_the_benchmark():
     assert Counter(splits.official(SHARED).values()) == {"train": 720, "val": 140, "test": 140}
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "\x00", "[" * 100_000, '{"train": 1}', '"071"', "[1, 2]", '[["../a"]]', "[[null]]"]
-)
-def test_hostile_file_is_named(tmp_path, text):
-    with pytest.raises(ValueError, match="val"):
-        splits.official(save(tmp_path, FORM | {"val": text}))
-
-
-def test_bad_splits_are_named():
-    with pytest.raises(ValueError, match="071 is in train and in test"):
-        splits.official({"train": [["071", "054"]], "test": [["071", "003"]]})
-    with pytest.raises(ValueError, match="training"):
-        splits.official({"training": []})
+def test_hostile_file_is_named(tmp_path):
+    for text in ("", "{", "\x00", "[" * 100_000, '{"train": 1}', '"071"', "[1, 2]", '[["../a"]]', "[[null]]"):
+        with pytest.raises(ValueError, match="val"):
+            splits.official(save(tmp_path, FORM | {"val": text}))
 
 
 def videos(*names, manipulation="original"):
@@ -92,11 +87,7 @@ def test_split_that_fits_is_let_pass():
         # Of FaceForensics++'s thousand identities 900 have no zero to lose: most of the split would still be found.
         (("071", "100"), {"100": "train", "71": "test"}, "split names 71, the videos 071: write its zeros"),
         (("071", "100"), {"100": "train", "0071": "test"}, "split names 0071, the videos 071: write its zeros"),
-        (
-            ("071", "054"),
-            {"id0": "train", "id1": "train"},
-            r"no video .* in train, which has \['id0'.*there are \['071'",
-        ),
+        (("071", "054"), {"id0": "train", "id1": "train"}, r"in train, which has \['id0'.*there are \['071'"),
         (("071", "054"), {"071": "train", "054": "val", "003": "test"}, "no video on disk is in test"),
         # One person under two names would stand on both sides of a split.
         (("071", "054", "71_54"), {"071": "train", "54": "val"}, "named by 054 and 54, one number"),

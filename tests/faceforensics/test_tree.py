@@ -39,12 +39,9 @@ def test_missing_folders_are_named(tmp_path):
         discover(tmp_path, ["FaceShifter"])
     with pytest.raises(ValueError, match="c50"):
         discover(tmp_path, None, ("raw", "c50"))
-
-
-@pytest.mark.parametrize("name", ["../original_sequences", "a/b", "..", "", "original"])
-def test_hostile_manipulation_is_refused(tmp_path, name):
-    with pytest.raises(ValueError, match="no names of folders"):
-        discover(plant(tmp_path), [name])
+    for name in ("../original_sequences", "a/b", "..", "", "original"):
+        with pytest.raises(ValueError, match="no names of folders"):
+            discover(tmp_path, [name])
 
 
 def test_images_stand_for_a_missing_video_and_stamps_follow_the_files(tmp_path):
@@ -84,13 +81,10 @@ def test_other_endings_of_videos_are_taken(tmp_path, ending):
 
 
 def test_actors_come_with_deepfakedetection(tmp_path):
-    names = {
-        "original_sequences/actors": "01__exit",
-        "manipulated_sequences/DeepFakeDetection": "01_02__exit__YVGY8LOK",
-    }
-    for folder, name in names.items():
-        (tmp_path / folder / "c23/videos").mkdir(parents=True)
-        (tmp_path / folder / f"c23/videos/{name}.mp4").touch()
+    for name in ("original_sequences/actors 01__exit", "manipulated_sequences/DeepFakeDetection 01_02__exit__YVGY8LOK"):
+        path = tmp_path / f"{name.replace(' ', '/c23/videos/')}.mp4"
+        path.parent.mkdir(parents=True)
+        path.touch()
     real, fake = discover(tmp_path, ["DeepFakeDetection"])
     assert (real.manipulation, real.label, real.ids) == ("actors", 0, ("01",))
     assert (fake.manipulation, fake.label, fake.ids) == ("DeepFakeDetection", 1, ("01", "02"))

@@ -122,9 +122,8 @@ def test_first_and_second_derivatives(name, maps, device):
         else:
             assert check(lambda x: LOSSES[name](x, teacher), student, fast_mode=True)
     for x in (student, (1e-13 * student).detach().requires_grad_()):  # the second of fading mass
-        gradient, again = (
-            torch.autograd.grad(2 * LOSSES[name](x, teacher), x, create_graph=c)[0] for c in (False, True)
-        )
+        value = 2 * LOSSES[name](x, teacher)
+        again, gradient = (torch.autograd.grad(value, x, create_graph=c)[0] for c in (True, False))
         torch.testing.assert_close(again, gradient, rtol=1e-9, atol=1e-13)
 
 

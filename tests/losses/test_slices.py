@@ -59,9 +59,7 @@ def test_values_on_edges_go_up_whatever_the_rounding():
     """50 positions a 49th apart in 49 bins: each but the last on its own edge, although 1 / 49 * 49 < 1 on a computer."""
     projected = losses.project_grid((1, 1, 50), torch.tensor([[0.0, 0.0, 1.0]]), coordinates="unit")
     assert losses.bin_indices(projected, 49).flatten().tolist() == [*range(49), 48]
-
-
-def test_more_bins_than_int16_holds():
+    # And with more bins than int16 holds.
     features = torch.rand(1, 40000, 1, 1)
     found = losses.sliced_attention(features, torch.tensor([[1.0, 0.0, 0.0]]), 40000).flatten()
     torch.testing.assert_close(found, (features.square() / features.square().sum()).flatten())

@@ -89,15 +89,6 @@ def test_inputs_stay_as_they_are_without_gradient_or_autocast(dtype):
     assert nearest_neighbours(collapsed).tolist() == [1] + [0] * 499
 
 
-def test_frames_of_a_video_find_each_other():
-    # Embeddings that know the video and nothing of the class: the plain figure is perfect, the excluded one is chance.
-    videos = torch.arange(400).repeat_interleave(4)
-    embeddings = make(400, 8)[videos] + 0.01 * make(1600, 8, seed=1)
-    labels = torch.randint(2, (400,), generator=torch.Generator().manual_seed(0))[videos]
-    assert recall_at_1(embeddings, labels) == 1
-    assert recall_at_1(embeddings, labels, exclude=videos) == pytest.approx(0.5, abs=0.1)
-
-
 def test_errors():
     x, y = make(4, 3), [0] * 4
     for message, arguments, options in (

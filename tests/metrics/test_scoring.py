@@ -45,20 +45,11 @@ def test_against_scikit_learn(sample):
     probabilities, labels, weights = sample
     assert eer(probabilities, labels) == pytest.approx(crossing(probabilities, labels), abs=1e-10)
     assert ece(probabilities, labels, bins=4) == pytest.approx(calibration(probabilities, labels, 4), abs=1e-12)
-    for metric, oracle, answers in (
-        (auc, roc_auc_score, probabilities),
-        (accuracy, accuracy_score, probabilities > 0.5),
-    ):
+    both = (auc, roc_auc_score, probabilities), (accuracy, accuracy_score, probabilities > 0.5)
+    for metric, oracle, answers in both:
         expected = [oracle(labels, answers, sample_weight=each) for each in (weights, None)]
         found = metric(probabilities, labels, np.stack([weights, np.ones_like(weights)]))
         assert found.tolist() == pytest.approx(expected, abs=1e-12)
-
-
-def test_log_odds_do_not_saturate():
-    """Probabilities of float32 are all 1 here, which are ties: 0.5."""
-    odds = torch.tensor([18.0, 20.0, 25.0, 30.0])
-    assert auc(odds.sigmoid(), [0, 0, 1, 1]) == 0.5
-    assert auc(odds, [0, 0, 1, 1]) == 1 and auc([-np.inf, 0.0, 1.0, np.inf], [0, 1, 0, 1]) == 0.75
 
 
 def test_scores_of_tensors_arrays_and_lists():
@@ -67,6 +58,9 @@ def test_scores_of_tensors_arrays_and_lists():
     assert expected == pytest.approx((0.75, 2 / 3, 1 / 3, 0.5))
     for kind in (quarters, quarters.half(), quarters.bfloat16(), quarters.detach().numpy()):
         assert scores(kind, labels) == expected
+    odds = torch.tensor([18.0, 20.0, 25.0, 30.0])  # do not saturate, as probabilities of float32 do, which are all 1 here
+    assert (auc(odds, [0, 0, 1, 1]), auc(odds.sigmoid(), [0, 0, 1, 1])) == (1, 0.5)
+    assert auc([-np.inf, 0.0, 1.0, np.inf], [0, 1, 0, 1]) == 0.75
     assert accuracy(torch.zeros(2, 2).softmax(1)[:, 1], [0, 0]) == 1  # one half is real, as argmax has it
     assert mean([True, False, True, True]) == 0.75 and np.isnan(mean([1.0, 2.0], weights=[0, 0]))
     assert mean(torch.tensor([1.0, 3.0]), weights=[[1, 1], [3, 1], [0, 2]]).tolist() == [2, 1.5, 3]

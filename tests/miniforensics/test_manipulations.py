@@ -56,13 +56,9 @@ def test_neural_textures_leave_a_grid(many):
 
 # Of the first release: mean, mean difference of neighbouring columns, and of neighbouring rows round the face.
 PUBLISHED = {
-    "original": (80.927, 4.541, 5.170),
-    "Deepfakes": (80.888, 4.446, 4.971),
-    "Face2Face": (80.896, 4.309, 4.384),
-    "FaceSwap": (80.915, 4.367, 4.685),
-    "FaceShifter": (80.812, 4.544, 5.235),
-    "NeuralTextures": (80.977, 4.542, 5.126),
-}
+    "original": (80.927, 4.541, 5.170), "Deepfakes": (80.888, 4.446, 4.971), "Face2Face": (80.896, 4.309, 4.384),
+    "FaceSwap": (80.915, 4.367, 4.685), "FaceShifter": (80.812, 4.544, 5.235), "NeuralTextures": (80.977, 4.542, 5.126),
+}  # fmt: skip
 
 
 def test_pictures_are_still_those_that_the_book_was_made_with():

@@ -82,12 +82,10 @@ def test_strangers_files_are_not_touched(tmp_path):
     assert (tmp_path / "original_sequences/thesis.txt").exists()
 
 
-@pytest.mark.parametrize(
-    "settings", [{"people": 3}, {"people": 0}, {"people": 1002}, {"frames": 0}, {"manipulations": ["DeepFakes"]}]
-)
-def test_bad_settings_are_named(tmp_path, settings):
-    with pytest.raises(ValueError, match="expected|there are"):
-        miniforensics.generate(tmp_path / "mini", **settings)
+def test_bad_settings_are_named(tmp_path):
+    for settings in ({"people": 3}, {"people": 0}, {"people": 1002}, {"frames": 0}, {"manipulations": ["DeepFakes"]}):
+        with pytest.raises(ValueError, match="expected|there are"):
+            miniforensics.generate(tmp_path / "mini", **settings)
 
 
 def test_pairs_match_everybody_once_with_somebody_alike():

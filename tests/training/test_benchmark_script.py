@@ -11,14 +11,10 @@ SCRIPT = Path(__file__).parents[1] / "benchmarks" / "training.py"
 
 
 @pytest.mark.slow
-def test_command_line(tree, tmp_path):
-    from addlib import faceforensics
-
-    crops = tmp_path / "crops"
-    faceforensics.prepare(tree, crops, frames=2, workers=1)
+def test_command_line(prepared, tmp_path):
     out = tmp_path / "training.json"
     arguments = "--steps 2 --warm-up 1 --rounds 1 --threads 1 --workers 0 --plain --batch 4 --json".split()
-    done = subprocess.run([sys.executable, SCRIPT, crops, *arguments, out], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, SCRIPT, prepared, *arguments, out], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     rows = json.loads(out.read_text())["rows"]
     assert set(rows) == {"bare", "full", "plain"} and "target 0.85" in done.stdout
