@@ -49,7 +49,7 @@ def rehearse(
     cut = [one_of_each_kind(copy, grid, last=bool(names)) for grid in grids(copy)]
     # A sweep of one training takes one core; each of the others shares out all of them.
     with ThreadPoolExecutor(allotted_processes() if names else 1) as pool:
-        done = list(pool.map(lambda grid: addlib(copy, "sweep", grid, *workers), cut))
+        done = list(pool.map(lambda grid: addlib(copy, "sweep", grid), cut))
     builder = [str(copy.book / "builder"), "--profile", "paper"]
     more = [f"--{name}={value}" for name, value in (("jobs", jobs), ("timeout", timeout)) if value]
     done.append(run(copy, *builder, *more, "execute", *(names or [])))
