@@ -19,7 +19,7 @@ def test_from_videos_to_pages_on_a_cpu(tmp_path, capfd):
     said = capfd.readouterr().out
     assert done, said
     manifest = pd.read_csv(folder / rehearsal.CROPS / "manifest.csv", dtype=str, keep_default_na=False)
-    assert set(manifest["status"]) == {"ok"} and manifest.groupby("split")["video"].nunique().ne(0).all()
+    assert len(manifest) == 6 * 3 * 2 * sum(map(len, rehearsal.SPLITS.values())) and "failed" not in set(manifest["status"])
     by_time = manifest["note"].str.extract(r"(\d+) of (\d+) frames aligned by presentation time").dropna()
     assert by_time[1].astype(int).max() > 300 and (by_time[0].astype(int) < by_time[1].astype(int)).all()
     grids = rehearsal.grids(project)
