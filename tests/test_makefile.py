@@ -18,7 +18,7 @@ def test_only_clean_trainings_removes_trained_networks(tmp_path, target, gone):
     shutil.copy(ROOT / "Makefile", tmp_path)
     folders = {*KEPT, *MADE, TRAININGS}
     for folder in folders:
-        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         (tmp_path / folder / "file").touch()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     subprocess.run(["make", target], cwd=tmp_path, env=environment, check=True, capture_output=True)
