@@ -5,7 +5,7 @@ a difference of two arms or one alone, in the mean over the manipulations or for
 ``add@noise - none@noise``, ``kd@teacher - none@teacher: FaceSwap``, ``none@noise, accuracy``.
 
 Text that states one is bold, and names it in a comment that no reader sees: ``**+1.2 points (0.1 to 2.3)**<!-- … -->``, or
-``**better**<!-- verdict … -->``. ``python -m findings`` in book/ writes what the rows say there; a test compares.
+``**better**<!-- verdict … -->``, ``**3 seeds**<!-- seeds … -->``. ``python -m findings`` in book/ writes what the rows say there; a test compares.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from addlib.results import read_predictions, read_results, results_file
 FIVE = ("NeuralTextures", "Deepfakes", "Face2Face", "FaceSwap", "FaceShifter")
 DELTA = 2.0  # points of AUC that count as nothing, named by data/protocol.md
 LEVEL, LEVEL_OF_ONE = 0.95, 0.99  # of a mean over the five manipulations, and of each of five (Bonferroni)
+FEWEST = 3  # seeds of an interval: with two, simulations of it do not hold
 STATED = re.compile(r"\*\*([^*]+)\*\*<!-- (.+?) -->")
 PAGES = ("README.md", "book/intro.md", "book/what-we-found.ipynb")
 
 
 class Finding(NamedTuple):
-    """In points. low, high: NaN for one seed. verdict: of a difference."""
+    """In points. low, high: NaN for fewer than three seeds. verdict: of a difference."""
 
     name: str
     mean: float
@@ -41,7 +42,7 @@ class Finding(NamedTuple):
 
     @property
     def interval(self) -> str:
-        """Such as "−0.1 to 2.3"; empty for one seed."""
+        """Such as "−0.1 to 2.3"; empty for fewer than three seeds."""
         return "" if np.isnan(self.low) else f"{self.low:z.1f} to {self.high:z.1f}".replace("-", "−")
 
     def __str__(self) -> str:
@@ -53,8 +54,8 @@ def finding(name: str, folder: Path | None = None) -> Finding:
     """A finding by its name. folder: of protocol.csv and its predictions, data/results by default."""
     seeds, values = values_of(name, folder)
     compared, single = " - " in name, ": " in name
-    if len(seeds) == 1:
-        return Finding(name, float(values.mean()), np.nan, np.nan, 1, "not known" * compared)
+    if len(seeds) < FEWEST:
+        return Finding(name, float(values.mean()), np.nan, np.nan, len(seeds), "not known" * compared)
     level = LEVEL_OF_ONE if single else LEVEL
     interval = metrics.two_way_interval(values, level, within=(-100.0 if compared else 0.0, 100.0))
     word = metrics.verdict(interval, DELTA) if compared else ""
@@ -115,8 +116,10 @@ def stated(text: str) -> list[tuple[str, str, str]]:
     """What a text states: as it stands there, as the rows have it, and the name."""
     found = []
     for words, name in STATED.findall(text):
-        now = finding(name.removeprefix("verdict "))
-        found.append((words, now.verdict if name.startswith("verdict ") else str(now), name))
+        kind = name.partition(" ")[0]
+        now = finding(name.removeprefix(f"{kind} ") if kind in ("verdict", "seeds") else name)
+        says = {"verdict": now.verdict, "seeds": f"{now.seeds} seeds"}.get(kind, str(now))
+        found.append((words, says, name))
     return found
 
 

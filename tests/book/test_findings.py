@@ -49,9 +49,9 @@ def test_a_finding_is_the_mean_over_seeds_and_manipulations(folder, measure):
     first, second = ([by_hand(folder, each, seed, measure) for seed in (0, 2)] for each in ("add", "none"))
     found = finding(f"add@noise - none@noise, {measure}", folder)
     assert found.seeds == 2 and found.mean == pytest.approx(np.mean(first) - np.mean(second))
-    assert found.low < found.mean < found.high and found.verdict == "not known"
+    assert np.isnan([found.low, found.high]).all() and found.verdict == "not known", "two seeds give no interval"
     alone = finding(f"none@noise, {measure}", folder)
-    assert alone.seeds == 3 and alone.verdict == ""
+    assert alone.seeds == 3 and alone.verdict == "" and alone.low < alone.mean < alone.high
     seeds, values = values_of(f"none@noise: FaceSwap, {measure}", folder)
     assert seeds == [0, 1, 2] and values.shape == (3, len(PAIRS))
 
