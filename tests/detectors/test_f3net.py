@@ -104,3 +104,11 @@ def test_public_weights_start_both_streams_which_hear_of_each_other(tmp_path):
         after = detector(crops).stages
     heard = [not torch.equal(*(s[:, : s.shape[1] // 2] for s in pair)) for pair in zip(before, after, strict=True)]
     assert heard == [False, False, True, True]  # what LFS finds changes the FAD half from block 7 on
+
+
+def test_parameters():
+    found = sum(p.numel() for p in create_detector("f3net", size=128).parameters())
+    trunk = 22_855_952 - 2049 * 1000  # an Xception without its classifier
+    first_layers = (9 - 3) * 32 * 9 + (6 - 3) * 32 * 9
+    mixing = sum(2 * (c * (c // 8) + c // 8) + 2 * (c * c + 2 * c) for c in (728, 1024))
+    assert found == 2 * trunk + first_layers + 3 * 128**2 + 6 * 10**2 + mixing + 4096 * 2 + 2
