@@ -42,9 +42,10 @@ def test_grid_puts_pictures_and_names_in_place():
 
 
 def test_panels_are_sharp_described_and_closed():
+    before = plt.get_fignums()
     drawn = [plt.subplots(figsize=(3, 2))[0] for _ in range(2)]
     panels = figures.Panels(drawn, ["a < b", "c"])
-    assert plt.get_fignums() == [] and repr(panels) == "2 panels"
+    assert plt.get_fignums() == before and repr(panels) == "2 panels"
     found = re.findall(r'base64,([^"]*)" alt="(.*?)" style="width:(\d+)px"', panels._repr_html_())
     assert [(alt, int(width)) for _, alt, width in found] == [("a &lt; b", 3 * figures.DPI), ("c", 3 * figures.DPI)]
     assert Image.open(io.BytesIO(base64.b64decode(found[0][0]))).width == 6 * figures.DPI
