@@ -7,7 +7,7 @@ from pathlib import Path
 from builder.project import BookError, Project
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-# Equations are there before the page is printed, and so is what a reader would unfold.
+# Equations are there before the page is printed, and so is what a reader would unfold; folded code is left out (custom.css).
 READY = """async () => {
   if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
   document.querySelectorAll('details').forEach(e => { e.open = true; });

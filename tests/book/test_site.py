@@ -250,11 +250,11 @@ def test_measures(visits, site, capsys):
 
 @pytest.mark.browser
 def test_search_finds_a_word_of_the_first_chapter(tab, served):
-    tab.goto(f"{served}/{PAGES[1]}.html")
+    tab.goto(f"{served}/{CHAPTERS[0]}.html")
     word = max(re.findall(r"[A-Za-z]+", tab.locator("article h1").first.inner_text()), key=len)
     tab.goto(f"{served}/search.html?q={word}")
     tab.wait_for_selector("#search-results li a", timeout=20_000)
-    assert tab.locator(f"#search-results a[href*='{PAGES[1]}.html']").count()
+    assert tab.locator(f"#search-results a[href*='{CHAPTERS[0]}.html']").count()
 
 
 @pytest.mark.browser
@@ -270,22 +270,25 @@ def test_dark_mode(tab, served):
 
 @pytest.mark.browser
 def test_on_paper(tab, served):
-    """Printed, no line of code runs out of its frame, and a folded cell that was opened can be seen."""
-    tab.goto(f"{served}/{PAGES[1]}.html")
+    """Printed, no line of code runs out of its frame, folded code is left out, and a solution that was opened can be seen."""
+    tab.goto(f"{served}/{CHAPTERS[0]}.html")
     tab.emulate_media(media="print")
     tab.set_viewport_size({"width": 680, "height": 960})  # an A4 sheet less its margins
     tab.evaluate("look.ready()")
     tab.evaluate("document.querySelectorAll('details').forEach(e => { e.open = true })")
-    assert tab.locator("article pre").count() > 10 and tab.evaluate("look.measure().scrolling") == 0
+    assert tab.locator("article pre:visible").count() > 1 and tab.evaluate("look.measure().scrolling") == 0
     seen = "e => e.map(e => getComputedStyle(e).opacity === '1' && e.getBoundingClientRect().height > 0)"
-    assert all(tab.locator("article details pre").evaluate_all(seen))
+    folded = tab.locator("article details.above-input")
+    assert folded.count() > 5 and not any(each.is_visible() for each in folded.all())
+    opened = tab.locator("article details:not(.above-input) p").evaluate_all(seen)
+    assert opened and all(opened)
     assert not tab.locator("article summary").first.is_visible()
 
 
 @pytest.mark.browser
 def test_keyboard_alone(tab, served):
     """The first stop leads past the menus, and a folded solution opens and closes."""
-    tab.goto(f"{served}/{PAGES[1]}.html")
+    tab.goto(f"{served}/{CHAPTERS[0]}.html")
     tab.keyboard.press("Tab")
     assert tab.evaluate("document.activeElement.getAttribute('href')") == "#main-content"
     solution = tab.locator("details").last
