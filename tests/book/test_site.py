@@ -280,7 +280,7 @@ def test_on_paper(tab, served):
     seen = "e => e.map(e => getComputedStyle(e).opacity === '1' && e.getBoundingClientRect().height > 0)"
     folded = tab.locator("article details.above-input")
     assert folded.count() > 5 and not any(each.is_visible() for each in folded.all())
-    opened = tab.locator("article details:not(.above-input) p").evaluate_all(seen)
+    opened = tab.locator("article .solution p").evaluate_all(seen)
     assert opened and all(opened)
     assert not tab.locator("article summary").first.is_visible()
 
