@@ -113,7 +113,7 @@ lab: $(STAMP)
 	  --ServerApp.tornado_settings="{'static_custom_path': ['$$PWD/lab']}" $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
 
 rehearsal: $(STAMP)
-	$(call step,rehearsing profile paper in book/_build/rehearsal,10 minutes,$(BIN)/python book/builder rehearse --jobs $(JOBS))
+	$(call step,rehearsing profile paper in book/_build/rehearsal,12 minutes,$(BIN)/python book/builder rehearse --jobs $(JOBS))
 
 pdf: $(STAMP)
 	$(call step,printing the site,3 minutes,$(BIN)/python book/builder pdf)
@@ -136,7 +136,7 @@ lint: $(STAMP)
 	$(call step,ruff,,$(BIN)/ruff check .)
 
 unit: $(STAMP)
-	$(call step,unit tests,3 minutes,OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests --ignore=tests/book/test_site.py -n $(JOBS) --dist worksteal)
+	$(call step,unit tests,8 minutes,OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests --ignore=tests/book/test_site.py -n $(JOBS) --dist worksteal)
 
 execute: $(STAMP)
 	$(call step,executing the chapters: profile $(PROFILE),,$(BIN)/python book/builder execute --profile $(PROFILE) --jobs $(JOBS))

@@ -21,8 +21,8 @@ import pandas as pd
 from addlib import metrics
 from addlib.files import project_root
 from addlib.results import read_predictions, read_results, results_file
+from ledger import FIVE
 
-FIVE = ("NeuralTextures", "Deepfakes", "Face2Face", "FaceSwap", "FaceShifter")
 DELTA = 2.0  # points of AUC that count as nothing, named by data/protocol.md
 LEVEL, LEVEL_OF_ONE = 0.95, 0.99  # of a mean over the five manipulations, and of each of five (Bonferroni)
 FEWEST = 3  # seeds of an interval: with two, simulations of it do not hold
