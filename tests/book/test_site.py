@@ -280,22 +280,27 @@ def test_on_paper(tab, served):
     seen = "e => e.map(e => getComputedStyle(e).opacity === '1' && e.getBoundingClientRect().height > 0)"
     folded = tab.locator("article details.above-input")
     assert folded.count() > 5 and not any(each.is_visible() for each in folded.all())
-    opened = tab.locator("article .solution p").evaluate_all(seen)
+    opened = tab.locator("article .solution section > p").evaluate_all(seen)
     assert opened and all(opened)
     assert not tab.locator("article summary").first.is_visible()
 
 
 @pytest.mark.browser
 def test_keyboard_alone(tab, served):
-    """The first stop leads past the menus, and a folded solution opens and closes."""
+    """The first stop leads past the menus; a solution and the folded code in it open and close."""
     tab.goto(f"{served}/{CHAPTERS[0]}.html")
     tab.keyboard.press("Tab")
     assert tab.evaluate("document.activeElement.getAttribute('href')") == "#main-content"
-    solution = tab.locator("details").last
-    solution.locator("summary").first.focus()
+    solution = tab.locator("article .solution", has=tab.locator("details")).first
+    code = solution.locator("details").first
+    assert not code.is_visible()
+    solution.locator("button.toggle-button").focus()
+    tab.keyboard.press("Enter")
+    code.wait_for(state="visible")
+    code.locator("summary").focus()
     for opened in (True, False):
         tab.keyboard.press("Enter")
-        assert solution.evaluate("e => e.open") == opened
+        assert code.evaluate("e => e.open") == opened
 
 
 @pytest.mark.browser
