@@ -27,7 +27,7 @@ DELTA = 2.0  # points of AUC that count as nothing, named by data/protocol.md
 LEVEL, LEVEL_OF_ONE = 0.95, 0.99  # of a mean over the five manipulations, and of each of five (Bonferroni)
 FEWEST = 3  # seeds of an interval: with two, simulations of it do not hold
 STATED = re.compile(r"\*\*([^*]+)\*\*<!-- (.+?) -->")
-PAGES = ("README.md", "book/intro.md", "book/what-we-found.ipynb")
+MAIN = ("README.md", "book/intro.md", "book/what-we-found.ipynb")  # which have to state some
 
 
 class Finding(NamedTuple):
@@ -123,10 +123,16 @@ def stated(text: str) -> list[tuple[str, str, str]]:
     return found
 
 
+def pages(root: Path | None = None) -> list[Path]:
+    """README and the pages of the book."""
+    root = root or project_root()
+    return [root / "README.md", *sorted((root / "book").glob("*.md")), *sorted((root / "book").glob("*.ipynb"))]
+
+
 def refresh(root: Path | None = None) -> list[str]:
     """Write what the rows say into all pages; returns what was changed."""
     changed = []
-    for path in ((root or project_root()) / page for page in PAGES):
+    for path in pages(root):
         old = path.read_text(encoding="utf-8")
         new = old
         for words, now, name in stated(old):
