@@ -8,15 +8,18 @@ seed where two settings are compared. By :func:`addlib.metrics.lies`, the claim 
 A claim about several places is reproduced if it is at every one, differs if it differs at one; "in most cases" (``share``)
 needs fewer and may lose more. On other data than the paper's, a cell of its tables claims the sign of its difference to the
 baseline of its rows; a baseline then claims nothing.
+
+Where the rows of the protocol (data/protocol.md) have both sides, with three seeds or more, they decide alone: their interval
+covers the test people too, and it is the one that the page "What we found" states.
 """
 
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import product
-from math import ceil, inf, nan
+from math import ceil, inf, isnan, nan
 from pathlib import Path
 from typing import NamedTuple
 
@@ -105,14 +108,15 @@ def _claims(entry: dict, root) -> Iterator[Claim]:
 
 
 def evaluate(claims: list[Claim], rows: pd.DataFrame, *, profile="reader-cpu", detector="resnet18_narrow", recipe="mini",
-             look: pd.DataFrame | None = None, root=None) -> pd.DataFrame:  # fmt: skip
+             look: pd.DataFrame | None = None, protocol: Callable | None = None, root=None) -> pd.DataFrame:  # fmt: skip
     """Test every claim on the rows of a profile and recipe: for each the fields of ``Claim`` and of ``Finding``.
 
     rows, look: of ``read_results``, of trainings and of data/results/look.csv. detector: ours in the place of ResNet-50.
+    protocol: ``findings.finding``, for rows that it has.
     """
     look = rows.iloc[:0] if look is None else look
     rows, look = (each[(each["profile"] == profile) & (each["recipe"] == recipe)] for each in (rows, look))
-    bench, lines = Bench(rows, look, detector, profile, root), []
+    bench, lines = Bench(rows, look, detector, profile, root, protocol), []
     for claim in claims:
         found = CHECKS[claim.test](bench, **claim.settings) if claim.test else Finding(claim.status or "not attempted")
         why = "; ".join(filter(None, [found.why, claim.why]))
@@ -123,8 +127,8 @@ def evaluate(claims: list[Claim], rows: pd.DataFrame, *, profile="reader-cpu", d
 class Bench:
     """Rows of trainings and of where networks look, under the paper's names."""
 
-    def __init__(self, rows, look, detector="resnet50", profile="tables", root=None):
-        self.rows, self.detector, self.profile, self.root = rows, detector, profile, root
+    def __init__(self, rows, look, detector="resnet50", profile="tables", root=None, protocol=None):
+        self.rows, self.detector, self.profile, self.root, self.protocol = rows, detector, profile, root, protocol
         self.look = look.reindex(columns=dict.fromkeys([*look, "measure", "condition", "stage", "score", "value"]))
         self.measured = cache(self._measured)
 
@@ -148,6 +152,8 @@ class Bench:
 
     def gain(self, metric: str, manipulations: Sequence[str], quality: str, a: Setting, others: Sequence[Setting]):
         """Interval over the seeds of a setting minus the best of others, in the mean of manipulations, or what is missing."""
+        if found := self.by_protocol(metric, manipulations, quality, a, *others):
+            return found
         values = [self.measured(metric, each, quality) for each in (a, *others)]
         for name, (each, scores) in product(manipulations, zip((a, *others), values, strict=True)):
             if (name, quality) not in scores.droplevel("seed").index:
@@ -156,6 +162,21 @@ class Bench:
         differences = [paired_by_seed(one, max(rest, key=pd.Series.mean)) for one, *rest in sides]
         difference = mean_over_manipulations(pd.concat(differences))
         return over_seeds(difference, "quality").get(quality) if all(map(len, differences)) else None
+
+    def by_protocol(self, metric, manipulations, quality, *settings: Setting) -> SeedInterval | None:
+        """By the rows of the protocol, where they have it: of one setting alone, or minus the best of others."""
+        plain = all(self.name(each.detector) == "resnet18_narrow" for each in settings)
+        plain &= all(each[2:] == Setting()[2:] for each in settings) and metric in ("auc", "accuracy")
+        if not self.protocol or not plain or quality != "c40" or len(manipulations) not in (1, len(FIVE)):
+            return None
+        place = f": {manipulations[0]}" * (len(manipulations) == 1) + f", {metric}" * (metric != "auc")
+        first, *rest = (f"{each.distiller}@noise" for each in settings)
+        try:
+            best = max(rest, key=lambda arm: self.protocol(arm + place).mean, default="")
+            found = self.protocol(first + f" - {best}" * bool(best) + place)
+        except ValueError:  # no seed has all
+            return None
+        return None if isnan(found.low) else SeedInterval(found.mean, nan, found.low, found.high, found.seeds)
 
     def printed(self, *place) -> float:
         """The same difference in the paper's tables; NaN where they do not have it."""
@@ -221,7 +242,8 @@ def places(*, of, over, manipulations=FIVE, qualities=("c23", "c40"), detectors=
 def cell(bench, *, table, model, metric, manipulation, quality, detector, distiller, printed, settings) -> Finding:
     """A cell of a table: on the paper's data its value, on others the sign of its difference to the baseline of its rows."""
     wanted, base = Setting(detector, distiller, settings), Setting(detector if table == 3 else "resnet50")
-    own = over_seeds(bench.measured(metric, wanted, quality)).get((manipulation, quality))
+    own = bench.by_protocol(metric, [manipulation], quality, wanted)
+    own = own or over_seeds(bench.measured(metric, wanted, quality)).get((manipulation, quality))
     known, paper = {"cell": printed, "measured": own.mean if own else nan, "profile": bench.profile}, printed
     found, allowed = own or (manipulation, quality, wanted), (printed - TOLERANCE, printed + TOLERANCE)
     if bench.profile != "paper":

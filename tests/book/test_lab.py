@@ -1,6 +1,6 @@
 """The chapters in JupyterLab, opened by `make lab` in a copy of book/ and seen through headless Chromium.
 
-A few of them, two of which are run; all with LAB_CHAPTERS=all, which takes a minute a chapter on a slow machine.
+All are opened, two are run; with LAB_CHAPTERS=all every one, which takes a minute a chapter on a slow machine.
 """
 
 import contextlib
@@ -15,12 +15,16 @@ import time
 import urllib.request
 from pathlib import Path
 
+import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("*.ipynb"))
 RUN = ["05-optimal-transport-and-slices", "how-to-the-losses-in-your-own-loop"]  # they need no data
-ALL = sorted(path.stem for path in (ROOT / "book").glob("*.ipynb"))
-CHAPTERS = ALL if os.environ.get("LAB_CHAPTERS") == "all" else RUN
+RUN = CHAPTERS if os.environ.get("LAB_CHAPTERS") == "all" else RUN
+SLIDER = """import numpy as np
+from addlib.figures import Slider
+Slider([np.full((40, 60, 3), 60 * place, np.uint8) for place in range(3)], ["a", "b", "c"], "A grey square", name="Step")"""
 PATIENCE = 300  # seconds
 SETTINGS = '{"windowingMode": "none"}'  # every cell is there, not only those that a window shows
 # Of the open notebook: whether all prose is set, and all code has run; what stands there, and what outputs hold.
@@ -48,6 +52,7 @@ def lab(tmp_path_factory):
     shutil.copytree(ROOT / "book", copy / "book", ignore=shutil.ignore_patterns("_build", "__pycache__"))
     for name in ("Makefile", "_config.yml", "requirements.lock", "pyproject.toml"):
         shutil.copy(ROOT / name, copy)
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SLIDER)]), copy / "book" / "slider.ipynb")
     (copy / "installed").touch()  # as if by `make install`
     settings = copy / "home" / "lab" / "user-settings" / "@jupyterlab" / "notebook-extension"
     settings.mkdir(parents=True)
@@ -115,3 +120,22 @@ def test_a_chapter_reads_and_runs_in_jupyterlab(tab, lab, name):
         tab.wait_for_function(DONE, polling=500)
         assert tab.evaluate(LOOK)["errors"] == []
     assert tab.foreign == []
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_slider_works_in_jupyterlab(tab, lab):
+    """Its cell run, the keyboard moves it; opened again from the file, it still does."""
+    for first in (True, False):
+        tab.goto(f"{lab}/lab/workspaces/slider/tree/slider.ipynb?reset")
+        tab.wait_for_selector(".jp-CodeCell")
+        if first:
+            tab.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
+        control, shown = tab.get_by_label("Step"), tab.locator(".slider img:visible")
+        control.wait_for()
+        assert shown.evaluate_all("e => e.map(e => e.dataset.label)") == ["a"]
+        control.focus()
+        tab.keyboard.press("ArrowRight")
+        assert shown.evaluate_all("e => e.map(e => e.dataset.label)") == ["b"]
+        assert tab.locator(".slider output").inner_text() == "b"
+        tab.evaluate("jupyterapp.commands.execute('docmanager:save')")
