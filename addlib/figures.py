@@ -206,11 +206,11 @@ class Slider:
             "this.setAttribute('aria-valuetext',label);box.querySelector('output').value=label"
         )
         first = escape(self.labels[self.start])
-        # The control is hidden until a script, which is what it needs, shows it.
+        # The control is hidden until a script, which is what it needs, shows it. JupyterLab would take the arrow keys.
         return (
             f'<div class="slider">{pictures}<div class="slider-control" hidden><label>{escape(self.name)} '
-            f'<input type="range" min="0" max="{len(self.labels) - 1}" value="{self.start}" aria-valuetext="{first}" '
-            f'oninput="{escape(choose)}"></label> <output aria-live="polite">{first}</output></div>'
+            f'<input type="range" data-lm-suppress-shortcuts="true" min="0" max="{len(self.labels) - 1}" value="{self.start}" '
+            f'aria-valuetext="{first}" oninput="{escape(choose)}"></label> <output aria-live="polite">{first}</output></div>'
             "<script>document.currentScript.previousElementSibling.hidden=false</script></div>"
         )
 

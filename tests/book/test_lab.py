@@ -24,7 +24,7 @@ RUN = ["05-optimal-transport-and-slices", "how-to-the-losses-in-your-own-loop"] 
 RUN = CHAPTERS if os.environ.get("LAB_CHAPTERS") == "all" else RUN
 SLIDER = """import numpy as np
 from addlib.figures import Slider
-Slider([np.full((40, 60, 3), 60 * place, np.uint8) for place in range(3)], ["a", "b", "c"], "A grey square", name="Step")"""
+Slider([np.full((40, 60, 3), 60 * place, np.uint8) for place in range(3)], ["a", "b", "c"], "A grey square", name="Grey")"""
 PATIENCE = 300  # seconds
 SETTINGS = '{"windowingMode": "none"}'  # every cell is there, not only those that a window shows
 # Of the open notebook: whether all prose is set, and all code has run; what stands there, and what outputs hold.
@@ -52,7 +52,9 @@ def lab(tmp_path_factory):
     shutil.copytree(ROOT / "book", copy / "book", ignore=shutil.ignore_patterns("_build", "__pycache__"))
     for name in ("Makefile", "_config.yml", "requirements.lock", "pyproject.toml"):
         shutil.copy(ROOT / name, copy)
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SLIDER)]), copy / "book" / "slider.ipynb")
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    slider = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SLIDER)], metadata=kernel)
+    nbformat.write(slider, copy / "book" / "slider.ipynb")
     (copy / "installed").touch()  # as if by `make install`
     settings = copy / "home" / "lab" / "user-settings" / "@jupyterlab" / "notebook-extension"
     settings.mkdir(parents=True)
@@ -130,8 +132,9 @@ def test_a_slider_works_in_jupyterlab(tab, lab):
         tab.goto(f"{lab}/lab/workspaces/slider/tree/slider.ipynb?reset")
         tab.wait_for_selector(".jp-CodeCell")
         if first:
+            tab.evaluate("jupyterapp.shell.currentWidget.sessionContext.ready")
             tab.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
-        control, shown = tab.get_by_label("Step"), tab.locator(".slider img:visible")
+        control, shown = tab.locator(".slider").get_by_label("Grey"), tab.locator(".slider img:visible")
         control.wait_for()
         assert shown.evaluate_all("e => e.map(e => e.dataset.label)") == ["a"]
         control.focus()
