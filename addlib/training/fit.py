@@ -20,7 +20,7 @@ from addlib.results import Run
 
 from . import store
 from .distillers import DISTILLERS, create_distiller, distiller_defaults
-from .hardware import Hardware, hold
+from .hardware import Hardware, from_notebook, hold
 from .prediction import evaluate, predict
 from .recipe import Recipe
 from .store import Trained
@@ -75,6 +75,8 @@ def fit_student(
     if start == "teacher" and guide.name != detector:
         raise ValueError(f"start is 'teacher', a {guide.name}, and the student is a {detector}; give both one backbone")
     hardware = Hardware.choose(accelerator, devices, nodes, precision)
+    if folder is None and hardware.processes > 1 and not from_notebook():
+        raise ValueError(f"folder is None, and {hardware.processes} processes have to find the same weights; give a folder")
     sides = ("compressed",) if distiller == "none" else ("raw", "compressed")
     train = FacePairs(crops, manipulation, quality, "train", sides=sides)
     val, test = (FacePairs(crops, manipulation, quality, split, sides=("compressed",)) for split in ("val", "test"))

@@ -249,6 +249,7 @@ def test_classifier_alone_and_frequency_later(teacher, prepared, monkeypatch):
         ({"changes": {"shift": 128}}, "shift is 128 and crops have 128"),
         ({"changes": {"batch_size": 20}}, "16 training pairs make no batch of 20 on each of 1 devices"),
         ({"settings": {"beta": 1}}, r"'none' has no \['beta'\]"),
+        ({"accelerator": "cpu", "devices": 2}, r"folder is None, and 2 processes"),
     ],
 )
 def test_errors(prepared, options, said):
