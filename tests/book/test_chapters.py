@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import findings
 import nbformat
 import pytest
 
@@ -101,3 +102,19 @@ def test_expected_text_belongs_to_cells_that_exist(path):
         assert identifier in cells
         assert not IGNORED & set(tags(cells[identifier]))
     assert {kept.stem for kept in PROJECT.expected.glob("*.json")} <= {source.stem for source in SOURCES}, "one left over"
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.stem[:2].isdigit()], ids=lambda path: path.stem)
+def test_numbers_of_opening_and_summary_are_printed(path):
+    """Each number with decimals is one that the page prints, in percent or not, or is bound to a finding (test_findings.py).
+
+    So it cannot outlive its rows: with them the printed text changes, and with that this test.
+    """
+    prose = findings.STATED.sub("", text(path))
+    opening, rest = prose.split(":::{admonition} What you will learn")
+    summary = rest.partition("\n## Summary\n")[2].partition("\n## ")[0]
+    said = re.findall(r"(?<![\w.,])\d+\.\d+(?![\w.])", re.sub(r"\$[^$]+\$", "", opening + summary))
+    printed = (PROJECT.expected / f"{path.stem}.json").read_text(encoding="utf-8")
+    known = [scale * float(each) for each in re.findall(r"\d+\.\d+", printed) for scale in (1, 100)]
+    rounded = {f"{value:.{places}f}" for value in known for places in range(1, 6)}
+    assert [number for number in said if number not in rounded] == []
