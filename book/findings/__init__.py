@@ -108,6 +108,12 @@ def rows_of(arm: str, manipulation: str | None = None, folder: Path | None = Non
     return rows if manipulation is None else rows[rows["manipulation"] == manipulation]
 
 
+def seeds_of(arm: str, folder: Path | None = None) -> set[int]:
+    """The seeds that an arm has at every manipulation."""
+    of_five = rows_of(arm, folder=folder).groupby("seed")["manipulation"].nunique()
+    return set(of_five.index[of_five == len(FIVE)])
+
+
 def _probability(odds):
     return 1 / (1 + np.exp(-np.asarray(odds)))
 

@@ -52,6 +52,7 @@ def test_a_finding_is_the_mean_over_seeds_and_manipulations(folder, measure):
     assert np.isnan([found.low, found.high]).all() and found.verdict == "not known", "two seeds give no interval"
     alone = finding(f"none@noise, {measure}", folder)
     assert alone.seeds == 3 and alone.verdict == "" and alone.low < alone.mean < alone.high
+    assert findings.seeds_of("none@noise", folder) == {0, 1, 2} and findings.seeds_of("add@noise", folder) == {0, 2}
     seeds, values = values_of(f"none@noise: FaceSwap, {measure}", folder)
     assert seeds == [0, 1, 2] and values.shape == (3, len(PAIRS))
 
