@@ -14,7 +14,7 @@ READY = """async () => {
   await document.fonts.ready;
 }"""
 PRINT = {
-    "format": "A4", "margin": {"top": "16mm", "bottom": "18mm", "left": "15mm", "right": "15mm"}, "print_background": True,
+    "format": "A4", "scale": 0.85, "margin": {"top": "16mm", "bottom": "18mm", "left": "15mm", "right": "15mm"}, "print_background": True,
     "tagged": True, "display_header_footer": True, "header_template": "<span></span>",
     "footer_template": '<div style="font-size:8px;width:100%;text-align:center"><span class="pageNumber"></span></div>',
 }  # fmt: skip
