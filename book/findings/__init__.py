@@ -114,6 +114,11 @@ def seeds_of(arm: str, folder: Path | None = None) -> set[int]:
     return set(of_five.index[of_five == len(FIVE)])
 
 
+def short_verdict(found: Finding) -> str:
+    """For tables: "within δ" instead of "no difference larger than δ"."""
+    return found.verdict.replace("no difference larger than", "within")
+
+
 def _probability(odds):
     return 1 / (1 + np.exp(-np.asarray(odds)))
 

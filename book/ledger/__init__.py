@@ -214,7 +214,7 @@ def grids(profile: str, root) -> dict[tuple, str]:
     files = [file for file in files if file[1]["profile"] in order]
     for stem, about, runs in sorted(files, key=lambda f: (order.index(f[1]["profile"]), "table" not in f[0], f[0])):
         # A network that was looked at before this was measured has rows, but of other code.
-        text = f"addlib sweep {stem}" + " --stale" * (about["notebook"] == "look")
+        text = f"`addlib sweep {stem}" + " --stale" * (about["notebook"] == "look") + "`"
         text += f" (profile {about['profile']})" * (about["profile"] != profile)
         for run in runs:
             if not run.changes and run.start == "noise":

@@ -104,7 +104,7 @@ def one(claim, *rows, **options):
         ((57, 57.5, 58), "differs", ""),
         ((50, 62, 75), "undecided", ""),
         ((90,), "undecided", "one seed has no interval"),
-        ((), "not attempted", "missing: addlib sweep table1-c40"),
+        ((), "not attempted", "missing: `addlib sweep table1-c40`"),
     ],
 )
 def test_a_gain_and_its_opposite(values, status, why):
@@ -161,7 +161,7 @@ def test_a_cell_claims_the_direction_of_its_gain():
     assert found["ours"]["ADD-ResNet50/Recall@1"] == pytest.approx(-2), "the nearest neighbour among the other videos"
     line = found.loc["ResNet50/accuracy"]
     assert line["status"] == "not attempted" and line["measured"] == pytest.approx(61) and math.isnan(line["ours"])
-    assert "reader-table1 (profile reader)" in found["why"]["Xception/accuracy"]
+    assert "reader-table1` (profile reader)" in found["why"]["Xception/accuracy"]
     assert found["status"]["ResNet18 ADD/accuracy"] == "differs", "the narrow ResNet-18 against its own counterpart too"
 
 
@@ -233,7 +233,7 @@ def test_where_networks_look():
     assert found.status == "reproduced" and found.ours == pytest.approx(-10)
     for nothing in (None, NOTHING, look[look["measure"] != "share"]):
         found = one(share, BASE, look=nothing)
-        assert (found.status, found.why) == ("not attempted", "missing: addlib sweep figure6 --stale")
+        assert (found.status, found.why) == ("not attempted", "missing: `addlib sweep figure6 --stale`")
 
 
 def test_several_places():
