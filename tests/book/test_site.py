@@ -181,7 +181,7 @@ def test_chapters_say_how_they_were_made(site, name):
     (banner,) = re.findall(r'<div class="provenance.*?</details></div>', text, re.S)
     assert all(f"<dt>{fact}</dt>" in banner for fact in ("Profile", "Device", "Commit", "Data", "Run", "Versions"))
     assert name.removesuffix(".ipynb") in (site / "status.html").read_text(encoding="utf-8"), "not on the status page"
-    assert "<dd>smoke</dd>" not in banner or "no results" in banner
+    assert "<dd>smoke</dd>" not in banner or "not results" in banner
 
 
 def test_reference_and_bibliography_speak_plainly(site):
