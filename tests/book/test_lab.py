@@ -26,6 +26,7 @@ SLIDER = """import numpy as np
 from addlib.figures import Slider
 Slider([np.full((40, 60, 3), 60 * place, np.uint8) for place in range(3)], ["a", "b", "c"], "A grey square", name="Grey")"""
 PATIENCE = 300  # seconds
+READY = "jupyterapp.shell.currentWidget.sessionContext.ready"  # of a kernel; what is run before may never end
 SETTINGS = '{"windowingMode": "none"}'  # every cell is there, not only those that a window shows
 # Of the open notebook: whether all prose is set, and all code has run; what stands there, and what outputs hold.
 CELLS = "const cells = jupyterapp.shell.currentWidget.content.widgets;"
@@ -118,10 +119,12 @@ def test_a_chapter_reads_and_runs_in_jupyterlab(tab, lab, name):
     assert not re.search(r":::|```|\{(cite|eq|numref|ref|prf|admonition|exercise|math)\b", seen["prose"])
     assert (seen["faults"], seen["signs"], seen["boxes"]) == ([], 0, 0), "equations not set, warning signs, empty boxes"
     if name in RUN:
+        tab.evaluate(READY)
         tab.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
         tab.wait_for_function(DONE, polling=500)
         assert tab.evaluate(LOOK)["errors"] == []
     assert tab.foreign == []
+    tab.evaluate("jupyterapp.serviceManager.sessions.shutdownAll()")  # a kernel each is more than a small machine has room for
 
 
 @pytest.mark.browser
@@ -132,7 +135,7 @@ def test_a_slider_works_in_jupyterlab(tab, lab):
         tab.goto(f"{lab}/lab/workspaces/slider/tree/slider.ipynb?reset")
         tab.wait_for_selector(".jp-CodeCell")
         if first:
-            tab.evaluate("jupyterapp.shell.currentWidget.sessionContext.ready")
+            tab.evaluate(READY)
             tab.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
         control, shown = tab.locator(".slider").get_by_label("Grey"), tab.locator(".slider img:visible")
         control.wait_for()

@@ -22,7 +22,7 @@ def test_the_site(executed, capsys):
     assert "The second prose." in page, "prose of the source as it is now"
     assert "one pixel" in page and 'alt="One blue pixel' in page, "outputs of the executed copy"
     banner = re.search(r'<h1>.*?</h1>\s*(?:<p></p>)?\s*<div class="provenance smoke".*?</details></div>', page, re.S)
-    assert banner and "no results" in banner[0], "how it was made stands below the title"
+    assert banner and "not results" in banner[0], "how it was made stands below the title"
     assert "unheard_of" not in page
     assert "Show code cell source" in page, "the chapter's own parameters are folded"
     assert "# Parameters" not in page, "the injected ones are not on the page"

@@ -252,7 +252,8 @@ def test_classifier_alone_and_frequency_later(teacher, prepared, monkeypatch):
         ({"accelerator": "cpu", "devices": 2}, r"folder is None, and 2 processes"),
     ],
 )
-def test_errors(prepared, options, said):
+def test_errors(prepared, options, said, monkeypatch):
+    monkeypatch.setattr("addlib.training.fit.from_notebook", lambda: False)  # as in a script; pytest's workers have none
     with pytest.raises(ValueError, match=said):
         student(prepared, **{"teacher": None, "distiller": "none"} | options)
 
