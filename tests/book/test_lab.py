@@ -32,7 +32,8 @@ SETTINGS = '{"windowingMode": "none"}'  # every cell is there, not only those th
 CELLS = "const cells = jupyterapp.shell.currentWidget.content.widgets;"
 SET = f"() => {{ {CELLS} return cells.every(cell => cell.model.type != 'markdown' || cell.node.querySelector('.myst')) }}"
 DONE = f"""() => {{ {CELLS} return cells.every(
-    cell => cell.model.type != 'code' || cell.model.executionCount || !cell.model.sharedModel.source.trim()) }}"""
+    cell => cell.model.type != 'code' || cell.model.executionCount || !cell.model.sharedModel.source.trim()
+) || cells.some(cell => cell.model.outputs?.toJSON().some(e => e.output_type == 'error')) }}"""
 LOOK = f"""() => {{
     {CELLS}
     const all = selector => cells.flatMap(cell => [...cell.node.querySelectorAll(selector)]).filter(e => e.getBoundingClientRect().height);
@@ -56,6 +57,7 @@ def lab(tmp_path_factory):
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     slider = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SLIDER)], metadata=kernel)
     nbformat.write(slider, copy / "book" / "slider.ipynb")
+    (copy / "data").symlink_to(ROOT / "data")
     (copy / "installed").touch()  # as if by `make install`
     settings = copy / "home" / "lab" / "user-settings" / "@jupyterlab" / "notebook-extension"
     settings.mkdir(parents=True)
