@@ -50,6 +50,7 @@ def test_a_finding_is_the_mean_over_seeds_and_manipulations(folder, measure):
     found = finding(f"add@noise - none@noise, {measure}", folder)
     assert found.seeds == 2 and found.mean == pytest.approx(np.mean(first) - np.mean(second))
     assert np.isnan([found.low, found.high]).all() and found.verdict == "not known", "two seeds give no interval"
+    assert findings.short_verdict(found._replace(verdict="no difference larger than δ")) == "within δ"
     alone = finding(f"none@noise, {measure}", folder)
     assert alone.seeds == 3 and alone.verdict == "" and alone.low < alone.mean < alone.high
     assert findings.seeds_of("none@noise", folder) == {0, 1, 2} and findings.seeds_of("add@noise", folder) == {0, 2}

@@ -246,6 +246,8 @@ def test_measures(visits, site, capsys):
                 row |= {"clipped": len(row["clipped"]), "pictures": len(row["pictures"])}
                 print(f"{name:38}", *(f"{value!s:>12}" for value in row.values()))
     (site.parent / "site.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    total = sum(row["height"] for name, row in rows["screen"].items() if re.match(r"\d|how-to", name))
+    assert total <= 200_000, f"chapters and how-tos take {total} px"
 
 
 @pytest.mark.browser
