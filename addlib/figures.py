@@ -5,6 +5,7 @@ import io
 import re
 import sys
 from collections.abc import Sequence
+from functools import cache
 from html import escape
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 QUALITY_ORDER = ("raw", "c23", "c40")
 DPI = 90  # seven inches fill the column of a page
 SLIDER_BYTES = 1_500_000  # as a page on a phone can bear
+INK = "#767676"  # as dark on white as text has to be (4.5 to 1), and nearly as bright on a dark page
 
 
 def theme() -> dict[str, tuple]:
@@ -42,10 +44,8 @@ def image_grid(images, *, rows=None, columns=None, side=1.5, cmap=None, vmin=Non
         side: of a picture in inches.
         cmap, vmin, vmax: for the (H, W) ones.
     """
-    import matplotlib.pyplot as plt
-
     height, width = len(images), max(map(len, images))
-    figure, axes = plt.subplots(height, width, figsize=(side * width, side * height + 0.25), squeeze=False)
+    figure, axes = picture_axes(height, width, figsize=(side * width, side * height + 0.25), squeeze=False)
     for (i, j), axis in np.ndenumerate(axes):
         axis.set(xticks=[], yticks=[])
         axis.grid(False)
@@ -57,6 +57,40 @@ def image_grid(images, *, rows=None, columns=None, side=1.5, cmap=None, vmin=Non
     for axis, name in zip(axes[:, 0], rows or (), strict=False):
         axis.set_ylabel(name, fontsize=9)
     return figure, axes
+
+
+def picture_axes(*args, **how):
+    """As ``plt.subplots``, for pictures and heat maps: without a background and in grey ink, so that light and dark pages suit them.
+
+    Charts need it not: dark pages turn them dark (class ``chart``), which would turn pictures into negatives.
+    """
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(*args, FigureClass=_figure_for_any_page(), **how)
+
+
+@cache
+def _figure_for_any_page():
+    from matplotlib import rcParams
+    from matplotlib.colors import same_color
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    class FigureForAnyPage(Figure):
+        def __init__(self, *args, **how):
+            super().__init__(*args, **how)
+            self.set_facecolor("none")
+
+        def draw(self, renderer):  # the last moment, when all that has a colour of its own has it
+            for axis in self.axes:
+                axis.set_facecolor("none")
+                axis.tick_params(colors=INK)
+            for text in self.findobj(Text):
+                if any(same_color(text.get_color(), rcParams[ink]) for ink in ("text.color", "axes.labelcolor")):
+                    text.set_color(INK)
+            super().draw(renderer)
+
+    return FigureForAnyPage
 
 
 def table(frame, *, decimals: int | dict = 1, units: dict | None = None, decisive=()):
@@ -222,7 +256,7 @@ def _webp(image, quality, **drawn):
     buffer, encoded = io.BytesIO(), io.BytesIO()
     if hasattr(image, "savefig"):
         image.savefig(buffer, format="png", **drawn)
-        image = Image.open(buffer).convert("RGB")
+        image = Image.open(buffer)
     elif not isinstance(image, Image.Image):
         image = Image.fromarray(image)
     image.save(encoded, "WEBP", lossless=quality is None, quality=quality or 100, method=6)

@@ -112,3 +112,31 @@ def test_slider_holds_every_picture_and_shows_one():
 def test_slider_refuses(changes, message):
     with pytest.raises(ValueError, match=message):
         figures.Slider(**{"images": SQUARES, "labels": LABELS, "alt": ALT, "name": "level", "quality": None} | changes)
+
+
+def test_pictures_lie_on_light_and_dark_pages_alike():
+    figure, axes = figures.image_grid([[np.full((9, 9, 3), 200, np.uint8)]], rows=["row"])
+    axes[0, 0].set_title("later")
+    axes[0, 0].text(4, 4, "own", color="red")
+    pixels = np.asarray(Image.open(_saved(figure)).convert("RGBA")) / 255.0
+    plt.close(figure)
+    assert pixels[0, 0, 3] == 0, "the margin shows the page"
+    colours = [text.get_color() for text in axes[0, 0].texts + [axes[0, 0].title, axes[0, 0].yaxis.label]]
+    assert colours == ["red", figures.INK, figures.INK]
+
+    def contrast(level, page):  # of two greys, as WCAG 2 defines it
+        light, dark = sorted((_luminance(level), _luminance(page)), reverse=True)
+        return (light + 0.05) / (dark + 0.05)
+
+    ink = int(figures.INK[1:3], 16) / 255
+    assert contrast(ink, 1.0) >= 4.5 and contrast(ink, 0.08) >= 3.9
+
+
+def _luminance(grey):
+    return grey / 12.92 if grey <= 0.04045 else ((grey + 0.055) / 1.055) ** 2.4
+
+
+def _saved(figure):
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer
