@@ -1,8 +1,12 @@
 """Sweeps of notebooks that take seconds, in a project of their own; and of trainings."""
 
+import contextlib
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -170,6 +174,29 @@ def test_children_get_the_gpus_of_their_parent_and_share_the_cores(project, meas
         assert sweep(measure, workers=1, limit=1, root=project) is True
     assert sweep(measure, workers=1, limit=1, root=project) is True
     assert [line[2:] for line in ran(project)] == [["6", "GPU-3f"], ["6", "2"]]
+
+
+ANOTHER_USER = """
+import os, sys
+import filelock  # beforehand: the user may not read where it is installed
+from addlib import sweep
+sweep._gpus = lambda: ("2",)
+os.setuid(int(sys.argv[1]))
+with sweep._a_gpu() as chosen:
+    print(chosen["CUDA_VISIBLE_DEVICES"], flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(getattr(os, "getuid", int)() != 0, reason="only root may become other users")
+def test_two_users_on_one_machine_stand_in_nobodys_way():
+    with tempfile.TemporaryDirectory() as shared, contextlib.ExitStack() as stack:
+        os.chmod(shared, 0o1777)
+        options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": os.environ | {"TMPDIR": shared}}
+        for user in ("65533", "65534"):
+            process = stack.enter_context(subprocess.Popen([sys.executable, "-c", ANOTHER_USER, user], **options))
+            assert process.stdout.readline() == "2\n", "while the other holds a lock of the same name"
+        assert sorted(os.listdir(shared)) == ["addlib-65533", "addlib-65534"]
 
 
 @pytest.mark.slow
