@@ -47,7 +47,8 @@ class Finding(NamedTuple):
 
     def __str__(self) -> str:
         ends = f" ({self.interval})" if self.interval else ""
-        return (f"{self.mean:+z.1f} points" if self.verdict else f"{self.mean:.1f} %").replace("-", "−") + ends
+        unit, sign = ("points", "+") if self.verdict else ("%", "")
+        return f"{self.mean:{sign}z.1f}\N{NO-BREAK SPACE}{unit}".replace("-", "−") + ends
 
 
 def finding(name: str, folder: Path | None = None) -> Finding:

@@ -67,6 +67,9 @@ def test_cells(path):
         described = cell["metadata"].get("mystnb", {})
         if "plt.show(" in cell["source"]:
             assert len(described.get("image", {}).get("alt", "")) >= 20, f"cell {cell['id']}"
+        if "figures.Panels(" in cell["source"]:
+            caption = described.get("figure", {}).get("caption", "")
+            assert not re.search(r"\b([Ll]eft|[Rr]ight)\b(?! (after|to|of))", caption), f"cell {cell['id']}: panels stack on a phone"
         if re.search(r"timeit\.|perf_counter\(", cell["source"]):
             asserted = [line for line in cell["source"].splitlines() if line.lstrip().startswith("assert ")]
             assert asserted == [], f"cell {cell['id']} would fail where the machine is busy"
@@ -98,6 +101,16 @@ def test_anatomy(path):
     exercises = re.findall(r"^[:`]{3,}\{exercise(?:-start)?\}", prose, re.M)
     solutions = re.findall(r"^[:`]{3,}\{solution(?:-start)?\}", prose, re.M)
     assert 2 <= len(exercises) <= 4 and len(exercises) == len(solutions)
+
+
+PAGES = sorted(path for kind in ("*.md", "*.ipynb") for path in PROJECT.book.glob(kind))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_no_line_breaks_between_a_number_and_its_unit(path):
+    prose = path.read_text(encoding="utf-8") if path.suffix == ".md" else text(path)
+    prose = re.sub(r"^(`{3,})(?!`)[^`]*?^\1$|`[^`\n]+`", "", prose, flags=re.M | re.S)
+    assert re.findall(r".{12}\d (?:%|±|px|AUC points|dB)(?!\w)", prose) == []
 
 
 @each_chapter

@@ -5,6 +5,8 @@ one they are skipped, unless REQUIRE_BROWSER=1. Each page is opened once and loo
 was measured stands in book/_build/site.json afterwards.
 """
 
+import base64
+import io
 import json
 import re
 import threading
@@ -17,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from addlib.figures import Slider
 from builder.publish import repository
@@ -152,6 +155,22 @@ def test_page_is_complete(site, name):
             assert target.exists(), f"links to {link}"
             if parts.fragment and target.suffix == ".html":
                 assert unquote(parts.fragment) in parsed(target).ids, f"links to {link}"
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_no_figure_is_a_white_slab_on_a_dark_page(site, name):
+    """Charts are turned dark there; the margin of every other figure shows the page."""
+    for image in parsed(site / f"{Path(name).stem}.html").images:
+        source, kinds = image["src"], image.get("class", "").split()
+        if "chart" in kinds or not (source.startswith("data:image/webp") or "_images/" in source):
+            continue
+        raw = base64.b64decode(source.partition(",")[2]) if source.startswith("data:") else (site / source).read_bytes()
+        if raw.lstrip().startswith(b"<"):
+            continue  # a drawing in SVG, of assets/
+        red, green, blue, alpha = np.moveaxis(np.asarray(Image.open(io.BytesIO(raw)).convert("RGBA")), -1, 0)
+        white = (alpha > 128) & (np.minimum(np.minimum(red, green), blue) > 245)
+        margin = np.concatenate([white[0], white[-1], white[:, 0], white[:, -1]])
+        assert margin.mean() < 0.5, f"{image['alt'][:80]}: a chart without the class, or no figures.picture_axes"
 
 
 def test_styles_load_nothing_from_elsewhere(site):
