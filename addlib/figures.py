@@ -137,9 +137,13 @@ class Table:
 
         if isna(value):
             return "–"
-        if not isinstance(value, float):
-            return "–" if value == "-" else str(value).replace("-", "−") if _is_number(value) else value
-        return f"{value:z.{self.decimals.get(column, 1)}f}".replace("-", "−")
+        if isinstance(value, str):
+            return "–" if value == "-" else value.replace("-", "−") if _is_number(value) else value
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, (float, int, np.integer)):
+            return str(value)
+        comma = "," if abs(value) >= 10_000 else ""  # 1234 is read at a glance, and may be a year
+        places = self.decimals.get(column, 1) if isinstance(value, float) else 0
+        return f"{value:z{comma}.{places}f}".replace("-", "−")
 
 
 def _is_number(value):

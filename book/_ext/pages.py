@@ -52,7 +52,8 @@ def _mark_charts(app, doctree, page) -> None:
     for image in doctree.findall(nodes.image):
         path = Path(app.srcdir, image["uri"])
         if path.suffix == ".png" and path.is_file() and not {"chart", "picture"} & set(image["classes"]):
-            if (np.asarray(Image.open(path).convert("L")) >= 250).mean() > CHART:
+            pixels = np.asarray(Image.open(path).convert("RGBA"))
+            if pixels[0, 0, 3] and (pixels[..., :3].min(2) >= 250).mean() > CHART:  # pictures have a transparent margin
                 image["classes"].append("chart")
 
 
