@@ -79,6 +79,7 @@ def pdf(root: str | Path | None = None) -> bool:
         tab.set_content('<p style="break-after:page">\u00a0</p>' * len(writer.pages))
         for page, number in zip(writer.pages, PdfReader(io.BytesIO(tab.pdf(**NUMBERS))).pages, strict=False):
             page.merge_page(number)
+            page.compress_content_streams()
     for page in writer.pages:
         kept = ArrayObject()
         for link in page.get("/Annots", ()):
