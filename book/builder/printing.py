@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from itertools import accumulate
 from pathlib import Path
 
 from builder.project import BookError, Project
@@ -15,15 +16,32 @@ READY = """async () => {
 }"""
 PRINT = {
     "format": "A4", "scale": 0.85, "margin": {"top": "16mm", "bottom": "18mm", "left": "15mm", "right": "15mm"}, "print_background": True,
-    "tagged": True, "display_header_footer": True, "header_template": "<span></span>",
+    "tagged": True,
+}  # fmt: skip
+# Chromium numbers the sheets of one page only: numbers are printed on empty sheets, which are laid over those of the book.
+NUMBERS = PRINT | {
+    "tagged": False, "print_background": False, "display_header_footer": True, "header_template": "<span></span>",
     "footer_template": '<div style="font-size:8px;width:100%;text-align:center"><span class="pageNumber"></span></div>',
 }  # fmt: skip
+# A list of contents at the end of the first page: rows of title and number.
+CONTENTS = """rows => {
+  document.getElementById('printed-contents')?.remove();
+  const part = Object.assign(document.createElement('section'), {id: 'printed-contents', innerHTML: '<h2>Contents</h2>'});
+  for (const [title, number] of rows) {
+    const row = document.createElement('div');
+    row.style = 'display:flex;justify-content:space-between;border-bottom:1px dotted';
+    row.append(...[title, number].map(text => Object.assign(document.createElement('span'), {textContent: text})));
+    part.append(row);
+  }
+  document.querySelector('article').append(part);
+}"""
 
 
 def pdf(root: str | Path | None = None) -> bool:
     """Print the site into book/_build/seeing-through-compression.pdf; needs Chromium or Chrome.
 
-    Page after page, with bookmarks; links between pages stay links, those to other files of the site are dropped.
+    Page after page, numbered through, with bookmarks and a list of contents at the end of the first; links between pages stay
+    links, those to other files of the site are dropped.
     """
     import yaml
     from playwright.sync_api import sync_playwright
@@ -35,19 +53,33 @@ def pdf(root: str | Path | None = None) -> bool:
         raise BookError("there is no published site; run 'make book'")
     if executable is None:
         raise BookError(f"none of {', '.join(BROWSERS)} is on this machine; install Chromium to print the book")
-    toc, writer, starts = yaml.safe_load((project.book / "_toc.yml").read_bytes()), PdfWriter(), {}
+    toc, writer, titles, printed = yaml.safe_load((project.book / "_toc.yml").read_bytes()), PdfWriter(), {}, {}
     entries = [entry for part in (toc, *toc.get("parts", [])) for entry in part.get("chapters", [])]
     with sync_playwright() as playwright:
         # Without the argument no page that is opened as a file may load its fonts.
         browser = playwright.chromium.launch(executable_path=executable, args=["--allow-file-access-from-files"])
-        for name in [toc["root"], *(entry["file"] for entry in entries)]:
-            address, tab = f"{project.html.as_uri()}/{name}.html", browser.new_page()
+        names = [toc["root"], *(entry["file"] for entry in entries)]
+        first, *others = (f"{project.html.as_uri()}/{name}.html" for name in names)
+        for address in [*others, first]:
+            tab = browser.new_page()
             tab.goto(address, wait_until="networkidle", timeout=120_000)
             tab.evaluate(READY)
-            starts[address] = len(writer.pages)
-            title = tab.locator("article h1").first.inner_text().rstrip("#").strip()
-            writer.append(PdfReader(io.BytesIO(tab.pdf(**PRINT))), outline_item=title)
-            tab.close()
+            titles[address] = tab.locator("article h1").first.inner_text().rstrip("#").strip()
+            if address != first:
+                printed[address] = PdfReader(io.BytesIO(tab.pdf(**PRINT)))
+                tab.close()
+        starts = dict.fromkeys([first, *others], 0)
+        for _ in range(2):  # the first time shows how long the list is
+            tab.evaluate(CONTENTS, [[titles[address], starts[address] + 1] for address in others])
+            printed[first] = PdfReader(io.BytesIO(tab.pdf(**PRINT)))
+            counts = [len(printed[address].pages) for address in starts]
+            starts = dict(zip(starts, accumulate(counts, initial=0), strict=False))
+        for address in starts:
+            writer.append(printed[address], outline_item=titles[address])
+        tab.set_content('<p style="break-after:page">\u00a0</p>' * len(writer.pages))
+        for page, number in zip(writer.pages, PdfReader(io.BytesIO(tab.pdf(**NUMBERS))).pages, strict=False):
+            page.merge_page(number)
+            page.compress_content_streams()
     for page in writer.pages:
         kept = ArrayObject()
         for link in page.get("/Annots", ()):
