@@ -11,6 +11,7 @@ from html import escape
 import numpy as np
 
 QUALITY_ORDER = ("raw", "c23", "c40")
+MANIPULATION_ORDER = ("NeuralTextures", "Deepfakes", "Face2Face", "FaceSwap", "FaceShifter")  # of colours and markers
 DPI = 90  # seven inches fill the column of a page
 SLIDER_BYTES = 1_500_000  # as a page on a phone can bear
 INK = "#767676"  # as dark on white as text has to be (4.5 to 1), and nearly as bright on a dark page

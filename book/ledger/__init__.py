@@ -26,6 +26,7 @@ from typing import NamedTuple
 import pandas as pd
 import yaml
 
+from addlib.figures import MANIPULATION_ORDER
 from addlib.files import project_root
 from addlib.metrics import SeedInterval, lies
 from addlib.results import Settings, mean_over_manipulations, over_seeds, paired_by_seed, read_paper, scores_of
@@ -34,7 +35,7 @@ from addlib.sweep import read_grid
 STATUSES = ("reproduced", "differs", "undecided", "not attempted")
 # Points by which an accuracy on the paper's own data may differ: one standard error of 0.9 on its 280 test videos.
 TOLERANCE = 2.0
-FIVE = ("NeuralTextures", "Deepfakes", "Face2Face", "FaceSwap", "FaceShifter")
+FIVE = MANIPULATION_ORDER
 # The published code searches the training images for the nearest neighbour, where no frame of the same video is.
 OURS = {"accuracy": "accuracy", "auc": "auc", "recall_at_1": "recall_at_1_other"}
 PRINTED = {"accuracy": "accuracy", "recall_at_1": "Recall@1"}
