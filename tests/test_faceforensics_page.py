@@ -12,7 +12,7 @@ from addlib.sweep import read_grid
 from addlib.training import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = (ROOT / "book" / "how-to-your-own-faceforensics.md").read_text("utf-8")
+PAGE = (ROOT / "book" / "how-to-your-own-faceforensics.md").read_text("utf-8").replace("\N{NO-BREAK SPACE}", " ")
 TRAINING, VALIDATION = 2 * 720 * 64, 2 * 140 * 64  # crops of one manipulation and its real videos
 RATE = 20e12  # operations a second
 

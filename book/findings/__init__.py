@@ -42,8 +42,9 @@ class Finding(NamedTuple):
 
     @property
     def interval(self) -> str:
-        """Such as "−0.1 to 2.3"; empty for fewer than three seeds."""
-        return "" if np.isnan(self.low) else f"{self.low:z.1f} to {self.high:z.1f}".replace("-", "−")
+        """Such as "−0.1 to 2.3", finer where an end would be 0.0 and not say on which side of 0; empty for fewer than three seeds."""
+        places = 2 if min(abs(self.low), abs(self.high)) < 0.05 else 1
+        return "" if np.isnan(self.low) else f"{self.low:z.{places}f} to {self.high:z.{places}f}".replace("-", "−")
 
     def __str__(self) -> str:
         ends = f" ({self.interval})" if self.interval else ""

@@ -69,7 +69,8 @@ def test_stated_numbers_are_refreshed(tmp_path, monkeypatch):
     (tmp_path / "README.md").write_text("**?**<!-- a - b --> is **worse**<!-- verdict a - b -->; **bold** stays")
     assert len(refresh(tmp_path)) == 2 and refresh(tmp_path) == []
     text = (tmp_path / "README.md").read_text()
-    assert text == "**+1.3 points (0.0 to 3.0)**<!-- a - b --> is **better**<!-- verdict a - b -->; **bold** stays"
+    space = "\N{NO-BREAK SPACE}"
+    assert text == f"**+1.3{space}points (−0.04 to 3.00)**<!-- a - b --> is **better**<!-- verdict a - b -->; **bold** stays"
 
 
 @pytest.mark.parametrize("page", findings.pages(), ids=lambda page: page.name)
