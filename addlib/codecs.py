@@ -1,6 +1,6 @@
 """What may happen to a video on its way to a detector: codecs, image formats, rescaling, chains of them. Frames in, frames out.
 
-A condition is written as what is done, step by step:
+A condition is written as what is done, step by step::
 
     "h264 40"                       H.264 at the constant rate factor 40, with the encoder settings of the data sets
     "h265 38", "vp9 63", "av1 63"   other codecs at a constant quality, each on its own scale, 0 the best

@@ -61,7 +61,8 @@ def create_detector(name: str, num_classes: int = 2, weights=None, **options) ->
         A module that maps (B, 3, H, W) floats, scaled as :func:`normalisation` says, to a :class:`Detection`.
 
     Raises:
-        ValueError: unknown name or option, or weights that do not fit. OSError: weights that are not there.
+        ValueError: unknown name or option, or weights that do not fit.
+        OSError: weights that are not there.
     """
     known = sorted(detector_options(name))
     if num_classes < 1 or not options.keys() <= set(known):

@@ -6,11 +6,14 @@ from torch import Tensor, nn
 
 
 class Detection(NamedTuple):
-    """Output of a detector for a batch of B crops."""
+    """Output of a detector for a batch of B crops.
 
-    stages: tuple[Tensor, ...]  #: feature maps (B, C, H, W), shallow to deep
-    embedding: Tensor  #: (B, D), what the last linear layer sees
-    logits: Tensor  #: (B, classes)
+    stages: feature maps (B, C, H, W), shallow to deep. embedding: (B, D), what the last linear layer sees. logits: (B, classes).
+    """
+
+    stages: tuple[Tensor, ...]
+    embedding: Tensor
+    logits: Tensor
 
 
 class Backbone(nn.Module):

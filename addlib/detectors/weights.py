@@ -20,7 +20,8 @@ def load_weights(detector: nn.Module, path) -> None:
         path: ``.safetensors``, or a file of ``torch.save``, read without running any code in it.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: a damaged file, no state dict, or one of another architecture.
+        FileNotFoundError: no such file.
+        ValueError: a damaged file, no state dict, or one of another architecture.
     """
     state, about = read_weights(path)
     if about.get("name", detector.name) != detector.name:

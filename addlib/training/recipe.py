@@ -24,13 +24,13 @@ class Recipe:
     batch_size: int = 144  #: pairs in a step, over all devices together
     learning_rate: float = 2e-4  #: peak of the one-cycle schedule
     warm_up: float = 0.3  #: share of the steps in which it rises (pct_start of OneCycleLR)
-    cycle_momentum: bool = True  #: the schedule moves the first beta too, 0.95 to 0.85 and back: PyTorch's default
+    cycle_momentum: bool = True  #: the schedule moves the first beta too, 0.95 to 0.85 and back, as is PyTorch's default
     optimizer: str = "adam"  #: or "adamw"; betas, eps and weight_decay are its own
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
     validations: int = 10  #: in each epoch; the weights of the best validation accuracy are kept
-    patience: int | None = 10  #: validations without gain in accuracy after which training stops; None: never
+    patience: int | None = 10  #: validations without gain in accuracy after which training stops, never if None
     classifier_epochs: int = 0  #: first epochs in which only the last layer learns (and running statistics are kept)
     frequency_from: int = 0  #: first epoch, counted from 0, in which the frequency attention loss counts
     flip: float = 0.5  #: probability that a pair is mirrored

@@ -24,9 +24,9 @@ class Trained:
     """A trained detector and what is known about it; ``detector, row = trained`` works as well."""
 
     detector: nn.Module  #: in evaluation mode, on the CPU, with the weights of the best validation
-    row: dict  #: one row of results: settings, metrics on the test split, provenance
-    history: pd.DataFrame  #: a row for every logged step: ``step``, ``epoch``, ``train_*``, ``val_*``
-    predictions: pd.DataFrame  #: of val and test: ``split``, ``video``, ``frame``, ``label``, ``probability``, …
+    row: dict  #: one row of results with settings, metrics on the test split, provenance
+    history: pd.DataFrame  #: a row for every logged step, with ``step``, ``epoch``, ``train_*``, ``val_*``
+    predictions: pd.DataFrame  #: of val and test, with ``split``, ``video``, ``frame``, ``label``, ``probability``, …
     folder: Path | None = None  #: where it is kept
 
     def __iter__(self):
