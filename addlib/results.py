@@ -58,7 +58,7 @@ class Run:
 
     @property
     def teacher(self) -> Run | None:
-        """The training of the teacher: the same detector on raw. None if nothing is taken from a teacher."""
+        """The training of the teacher, the same detector on raw; None if nothing is taken from a teacher."""
         if self.distiller == "none" and self.start != "teacher":
             return None
         start = {"teacher": "noise"}.get(self.start, self.start)
@@ -71,7 +71,7 @@ class Run:
 
     @property
     def columns(self) -> dict:
-        """As columns of a row of results: changes and settings are JSON."""
+        """As columns of a row of results, with changes and settings as JSON."""
         return {name: str(value) if isinstance(value, Settings) else value for name, value in vars(self).items()}
 
     def key(self, data: str) -> str:

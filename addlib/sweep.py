@@ -64,7 +64,8 @@ def sweep(grid, *, workers: int | None = None, scheduler: str | None = None, for
         grid: a YAML file, or the stem of one in book/experiments/grids.
         workers: runs at once, by default one a GPU of this process, or one a core: the cores are shared out.
         scheduler: address of a Dask scheduler whose workers see the same folders.
-        force: train runs that have a row again, also where the network is kept; stale: where other code made the row.
+        force: train runs that have a row again, also where the network is kept.
+        stale: train runs again whose row other code made.
     """
     from addlib.faceforensics import data_hash
     from addlib.parallel import allotted_processes, map_unordered

@@ -15,12 +15,14 @@ from PIL import Image
 from sphinx.transforms import SphinxTransform
 
 FONTS = ("fontpkg_source_sans_3", "fontpkg_source_code_pro")  # SIL Open Font License 1.1
+SHORT = 30  # letters of TeX; a longer formula may have to be broken on a phone
 CHART = 0.8  # a plot is white over more of its area than this, a picture or a map of values over less
 
 
 def setup(app) -> dict:
     app.add_enumerable_node(CellTable, "table", html=(_open_figure, _close_figure))
     app.add_transform(CellTables)
+    app.connect("doctree-read", _keep_punctuation)
     app.connect("doctree-resolved", _mark_charts)
     app.connect("env-get-updated", _number_apart, priority=900)  # after Sphinx has given its numbers
     app.connect("build-finished", _copy_fonts)
@@ -42,6 +44,18 @@ def _copy_fonts(app, exception) -> None:
             font = TTFont(path, recalcBBoxes=False, recalcTimestamp=False)
             font.flavor = "woff"
             font.save(folder / f"{path.name.partition('[')[0]}.woff")
+
+
+# --- formulas ---
+
+
+def _keep_punctuation(app, doctree) -> None:
+    """Keep a short formula in one line with the mark after it: browsers break there, since a formula is no text to them."""
+    for math in list(doctree.findall(nodes.math)):
+        after = math.next_node(descend=False, siblings=True)
+        if len(math.astext()) <= SHORT and isinstance(after, nodes.Text) and after.startswith(tuple(".,;:)’”!?")):
+            math.parent.replace(after, nodes.Text(after[1:]))
+            math.replace_self(nodes.inline("", "", math.deepcopy(), nodes.Text(after[0]), classes=["together"]))
 
 
 # --- figures ---
