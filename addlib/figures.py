@@ -88,7 +88,7 @@ def _figure_for_any_page():
                 axis.tick_params(colors=INK)
             for text in self.findobj(Text):
                 if any(same_color(text.get_color(), rcParams[ink]) for ink in ("text.color", "axes.labelcolor")):
-                    text.set_color(INK)
+                    text.set(color=INK, weight="bold")  # thin letters would be greyer still
             super().draw(renderer)
 
     return FigureForAnyPage
@@ -175,6 +175,8 @@ class Panels:
 
         self.kind = kind
         self.alts = [alt for _, alt in zip(drawn, alts, strict=True)]
+        for each in drawn:
+            _ink_numbers(each)
         self.pictures, self.widths = zip(*(_webp(each, None, dpi=2 * DPI) for each in drawn), strict=True)
         for each in drawn:
             plt.close(each)
@@ -192,6 +194,21 @@ class Panels:
             ),
             "panels",
         )
+
+
+def _ink_numbers(figure):
+    """Numbers on a heat map in black or white, whichever contrasts more with their cell."""
+    from matplotlib.collections import QuadMesh
+    from seaborn.utils import relative_luminance
+
+    for axis in figure.axes:
+        for mesh in axis.collections:
+            if isinstance(mesh, QuadMesh):
+                mesh.update_scalarmappable()
+                cells = mesh.get_facecolor().reshape(*mesh.get_array().shape, 4)
+                for number in axis.texts:
+                    column, row = map(int, number.get_position())
+                    number.set_color("k" if relative_luminance(cells[row, column]) > 0.179 else "w")
 
 
 class Slider:

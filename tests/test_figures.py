@@ -140,3 +140,13 @@ def _saved(figure):
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer
+
+
+def test_numbers_on_a_heat_map_contrast_with_their_cells():
+    import seaborn as sns
+
+    figure, axis = plt.subplots(figsize=(3, 1))
+    sns.heatmap([[0.0, 0.45, 1.0]], vmin=0, vmax=1, cmap="Greys_r", annot=True, ax=axis, cbar=False)
+    numbers = axis.texts
+    figures.Panels([figure], ["Three cells, black, grey and white."])
+    assert [number.get_color() for number in numbers] == ["w", "k", "k"]
