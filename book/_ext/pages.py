@@ -54,7 +54,7 @@ def _keep_punctuation(app, doctree) -> None:
     for math in list(doctree.findall(nodes.math)):
         after = math.next_node(descend=False, siblings=True)
         if len(math.astext()) <= SHORT and isinstance(after, nodes.Text) and after.startswith(tuple(".,;:)’”!?")):
-            math.parent.replace(after, nodes.Text(after[1:]))
+            math.parent[math.parent.index(math) + 1] = nodes.Text(after[1:])  # replace() would take the first text that is equal
             math.replace_self(nodes.inline("", "", math.deepcopy(), nodes.Text(after[0]), classes=["together"]))
 
 
