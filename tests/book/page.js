@@ -33,6 +33,18 @@ window.look = {
       text_tables: all(".cell_output pre").filter(columns).length,
       tables: all("table").length,
       clipped: equations.filter(([, e]) => shown(e) > e.clientWidth + 1).map(([name, e]) => `${name} ${shown(e)} px`),
+      torn: all(".together").filter((e) => e.getClientRects().length > 1).map((e) => e.parentElement.innerText.slice(0, 60)),
+      overprinted: all("dt.sig").filter((sig) => {
+        const places = [...sig.querySelectorAll(".sig-name, .sig-param")].map((e) => {
+          const text = document.createRange();
+          text.selectNodeContents(e);
+          return [...text.getClientRects()];
+        });
+        return places.slice(1).some(([next], place) => {
+          const before = places[place].at(-1);
+          return Math.abs(next.top - before.top) < 4 && next.left < before.right - 1;
+        });
+      }).map((e) => e.innerText.slice(0, 60)),
       scrolling: all("pre").filter((e) => e.scrollWidth > e.clientWidth + 1).length,
       first_figure: pictures.length ? Math.round(pictures[0].getBoundingClientRect().top + scrollY) : null,
       pictures: all(".cell_output img")

@@ -147,6 +147,9 @@ def test_pdf_has_every_page_and_links_inside(tiny):
     starts = [reader.get_destination_page_number(entry) for entry in reader.outline]
     assert starts[:2] == [0, 1] and starts[2] > 2, "the second chapter has several sheets"
     texts = [page.extract_text() for page in reader.pages]
+    numbers = [text.split()[-1] for text in texts]
+    assert numbers == [str(number + 1) for number in range(len(texts))], "numbered through"
+    assert f"Contents Waves 2 Bibliography {starts[2] + 1}" in " ".join(texts[0].split())
     assert "Unfolded in Welcome" in texts[0] and "Fourier 1822" in texts[starts[2]]
     links = [link.get_object() for link in reader.pages[0]["/Annots"]]
     inside = [link for link in links if "/Dest" in link]

@@ -173,6 +173,12 @@ def test_no_figure_is_a_white_slab_on_a_dark_page(site, name):
         assert margin.mean() < 0.5, f"{image['alt'][:80]}: a chart without the class, or no figures.picture_axes"
 
 
+def test_a_short_formula_and_the_mark_after_it_are_one(site):
+    page = (site / f"{CHAPTERS[6]}.html").read_text(encoding="utf-8")
+    short = re.findall(r'(class="together">)?<span class="math notranslate nohighlight">\\\([^<]{1,20}\\\)</span>[.,;:]', page)
+    assert short and all(short)
+
+
 def test_styles_load_nothing_from_elsewhere(site):
     for path in site.rglob("*.css"):
         text = path.read_text(encoding="utf-8")
@@ -228,12 +234,16 @@ def test_page_in_a_browser(visits, name):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [*PAGES, "genindex"])
 def test_nothing_is_cut_off_at_any_width_with_any_font(visits, name):
-    """A page wider than the window scrolls sideways as a whole; an equation wider than its column loses its end."""
+    """A page wider than the window scrolls sideways as a whole; an equation wider than its column loses its end.
+
+    Parameters lie beside the name of their function, not over it; a formula keeps the mark after it in its line.
+    """
     for view in (place + fonts for place in WIDTHS for fonts in ("", " without fonts")):
         assert visits(name)[view]["sideways"] <= 0, view
         assert visits(name)[view]["clipped"] == [], f"{view}: break these equations into lines"
+        assert visits(name)[view]["overprinted"] == visits(name)[view]["torn"] == [], view
 
 
 @pytest.mark.browser
@@ -262,7 +272,7 @@ def test_measures(visits, site, capsys):
         for place, pages in rows.items():
             print(f"\n{place:38}", *(f"{key:>12}" for key in pages[PAGES[0]]))
             for name, row in pages.items():
-                row |= {"clipped": len(row["clipped"]), "pictures": len(row["pictures"])}
+                row |= {key: len(found) for key, found in row.items() if isinstance(found, list)}
                 print(f"{name:38}", *(f"{value!s:>12}" for value in row.values()))
     (site.parent / "site.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     total = sum(row["height"] for name, row in rows["screen"].items() if re.match(r"\d|how-to", name))
