@@ -33,7 +33,8 @@ window.look = {
       text_tables: all(".cell_output pre").filter(columns).length,
       tables: all("table").length,
       clipped: equations.filter(([, e]) => shown(e) > e.clientWidth + 1).map(([name, e]) => `${name} ${shown(e)} px`),
-      torn: all(".together").filter((e) => e.getClientRects().length > 1).map((e) => e.parentElement.innerText.slice(0, 60)),
+      // Not by all(): what stands in a line has no client height.
+      torn: [...article.querySelectorAll(".together")].filter((e) => e.getClientRects().length > 1).map((e) => e.parentElement.innerText.slice(0, 60)),
       overprinted: all("dt.sig").filter((sig) => {
         const places = [...sig.querySelectorAll(".sig-name, .sig-param")].map((e) => {
           const text = document.createRange();
