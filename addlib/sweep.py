@@ -62,7 +62,8 @@ def sweep(grid, *, workers: int | None = None, scheduler: str | None = None, for
 
     Args:
         grid: a YAML file, or the stem of one in book/experiments/grids.
-        workers: runs at once, by default one a GPU of this process, or one a core: the cores are shared out.
+        workers: runs at once, by default one a GPU of this process, or one a core: the cores are shared out. More than there
+            are GPUs share them evenly, which pays for small networks.
         scheduler: address of a Dask scheduler whose workers see the same folders.
         force: train runs that have a row again, also where the network is kept.
         stale: train runs again whose row other code made.
@@ -91,9 +92,11 @@ def sweep(grid, *, workers: int | None = None, scheduler: str | None = None, for
     todo = [run for run, key in keys.items() if force or key not in (current if stale else done)][:limit]
     old = len((done - current) & set(keys.values()))
     print(f"{path.stem}: {len(keys)} runs, {len(todo)} to run; {old} rows by other code (--stale)", flush=True)
-    workers = workers or len(_gpus()) or allotted_processes()
+    gpus = len(_gpus())
+    workers = workers or gpus or allotted_processes()
     threads = 1 if scheduler else max(1, allotted_processes() // workers)
-    jobs = [(str(root), str(notebook), str(run), keys[run], run.parameters | about, threads) for run in todo]
+    shares = -(-workers // gpus) if gpus and not scheduler else 1
+    jobs = [(str(root), str(notebook), str(run), keys[run], run.parameters | about, threads, shares) for run in todo]
     failed, options = 0, {"workers": workers, "scheduler": scheduler, "total": len(jobs), "describe": "training"}
     options["lost"] = lambda job, error: (job[2], 0.0, f"its worker died: {error}")
     for name, seconds, problem in map_unordered(execute, jobs, **options):
@@ -115,7 +118,7 @@ def execute(job: tuple) -> tuple[str, float, str]:
     """Execute the notebook of one run; returns its name, seconds, and what went wrong."""
     import papermill
 
-    root, source, name, key, parameters, threads = job
+    root, source, name, key, parameters, threads, shares = job
     target = Path(root) / "book" / "_build" / "runs" / f"{Path(source).stem}-{key}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
     variables = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
@@ -125,7 +128,7 @@ def execute(job: tuple) -> tuple[str, float, str]:
     options |= {"cwd": str(Path(source).parent), "progress_bar": False, "coalesce_streams": True}
     options["extra_arguments"] = ["--log-level=CRITICAL"]  # nothing of the kernel about itself
     start, problem = time.perf_counter(), ""
-    with _a_gpu() as chosen, mock.patch.dict(os.environ, variables | chosen):
+    with _a_gpu(shares) as chosen, mock.patch.dict(os.environ, variables | chosen):
         try:
             papermill.execute_notebook(source, str(target), parameters, **options)
         except Exception as error:  # a cell that failed, a kernel that died, a notebook that cannot be read
@@ -145,12 +148,13 @@ def _gpus() -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _a_gpu():
-    """The environment that shows one GPU no other sweep of this user has; waits until one is free. Empty without GPUs."""
+def _a_gpu(shares: int = 1):
+    """The environment that shows one GPU with a share that no other run of this user has; waits for one. Empty without GPUs."""
     folder = Path(tempfile.gettempdir()) / f"addlib-{getattr(os, 'getuid', int)()}"  # one a user
     while gpus := _gpus():
-        for name in gpus:
-            with contextlib.suppress(InUseError), locked(folder / f"gpu-{name.replace('/', '-')}.lock", wait=False):
+        for share, name in itertools.product(range(shares), gpus):
+            file = folder / f"gpu-{name.replace('/', '-')}{f'-share-{share}' if share else ''}.lock"
+            with contextlib.suppress(InUseError), locked(file, wait=False):
                 yield {"CUDA_VISIBLE_DEVICES": name}
                 return
         time.sleep(1)

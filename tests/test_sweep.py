@@ -65,7 +65,7 @@ def test_the_grids_of_this_project():
     """Runs of each, counted by hand."""
     both = {"ablation": 51, "figure6": 45, "outside": 75, "table2": 18}
     counts = both | {"figure5": 27, "smoke": 6, "table1-c23": 90, "table1-c40": 90, "table3": 36, "tuning": 14}
-    counts |= {"protocol": 200, "protocol-parts": 320}
+    counts |= {"protocol": 200, "protocol-parts": 320, "systems": 50}
     shared = both | {"figure5": 285, "table1": 255, "table3": 225}
     counts |= {f"{name}-{table}": n for name in ("reader", "paper") for table, n in shared.items()}
     grids = {path.stem: read_grid(path) for path in GRIDS.glob("*.yaml")}
@@ -174,6 +174,14 @@ def test_children_get_the_gpus_of_their_parent_and_share_the_cores(project, meas
         assert sweep(measure, workers=1, limit=1, root=project) is True
     assert sweep(measure, workers=1, limit=1, root=project) is True
     assert [line[2:] for line in ran(project)] == [["6", "GPU-3f"], ["6", "2"]]
+
+
+def test_more_runs_than_gpus_share_them_evenly(monkeypatch, tmp_path):
+    monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(module, "_gpus", lambda: ("2", "GPU-3f"))
+    with contextlib.ExitStack() as stack:
+        given = [stack.enter_context(module._a_gpu(2))["CUDA_VISIBLE_DEVICES"] for _ in range(4)]
+    assert given == ["2", "GPU-3f", "2", "GPU-3f"]
 
 
 ANOTHER_USER = """

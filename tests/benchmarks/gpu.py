@@ -1,6 +1,7 @@
 """All that a borrowed GPU is needed for, in one command and within its minutes: tests, losses, training steps, rows, chapters.
 
     python tests/benchmarks/gpu.py --minutes 14 out                            with a GPU
+    python tests/benchmarks/gpu.py --minutes 14 --only protocol systems -- out     two of its steps
     python tests/benchmarks/gpu.py --device cpu --steps 2 --minutes 20 out     a rehearsal: the same commands, cut short
 
 Every step writes its log into the folder ``out``, and benchmarks write JSON; a step that fails or runs out of time is named at
@@ -8,23 +9,29 @@ the end and the next one starts. Rows go to data/results as they come, and the s
 """
 
 import argparse
+import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-GRIDS = ("reader-table2", "reader-table1", "reader-figure5", "reader-table3")  # in the order of their worth
+from addlib.parallel import allotted_processes
+
+# In the order of their worth. A small network leaves a GPU idle most of the time, so one training a core shares it.
+GRIDS = ("protocol", "protocol-parts", "systems", "reader-table2", "reader-table1", "reader-figure5", "reader-table3")
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def steps(device: str, crops: str, cut: int | None, out: Path) -> list[tuple[str, float, list[str]]]:
+def steps(device: str, crops: str, cut: int | None, out: Path, workers: int = 1) -> list[tuple[str, float, list[str]]]:
     """Name, the share of the minutes left that it may take, and the command."""
     here, short, batch = ROOT / "tests" / "benchmarks", device == "cpu", "16" if device == "cpu" else "144"
     tests = ["tests/losses", "tests/detectors", "tests/training"]
     losses = [f"{here}/losses.py", "--device", device, "--batch", batch, "--json", f"{out}/losses.json"]
     training = [f"{here}/training.py", crops, "--device", device, "--batch", batch, "--plain"]
     training += ["--json", f"{out}/training.json", *(["--steps", str(cut), "--rounds", "1"] if cut else [])]
-    sweeps = [(grid, 0.5, ["-m", "addlib.cli", "sweep", grid, *["--limit", "0"] * short]) for grid in GRIDS]
+    options = ["--workers", str(workers), *["--limit", "0"] * short]
+    sweeps = [(grid, 0.5, ["-m", "addlib.cli", "sweep", grid, *options]) for grid in GRIDS]
     builder = [
         "book/builder",
         "--profile",
@@ -50,22 +57,31 @@ def main() -> int:
     parser.add_argument("out", type=Path, help="folder of logs and JSON")
     parser.add_argument("--minutes", type=float, default=14, help="in all; default: %(default)s")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--only", nargs="+", metavar="STEP", help="default: all")
+    parser.add_argument("--workers", type=int, default=allotted_processes(), help="trainings at once; default: %(default)s")
     parser.add_argument("--crops", default="data/crops/miniforensics", help="default: %(default)s")
     parser.add_argument("--steps", type=int, help="of a training that are timed; default: as the benchmark has it")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     end, failed = time.monotonic() + 60 * arguments.minutes, []
-    for name, share, command in steps(arguments.device, arguments.crops, arguments.steps, arguments.out.resolve()):
+    out, chosen = arguments.out.resolve(), arguments.only
+    every = steps(arguments.device, arguments.crops, arguments.steps, out, arguments.workers)
+    if unknown := set(chosen or ()) - {name for name, *_ in every}:
+        parser.error(f"no step {sorted(unknown)}; there are {[name for name, *_ in every]}")
+    for name, share, command in every:
+        if chosen and name not in chosen:
+            continue
         begun, log = time.monotonic(), arguments.out / f"{name}.log"
         limit = max(share * (end - begun), 1.0)
         print(f"== {name}: at most {limit:.0f} s", flush=True)
         with log.open("w") as file:
-            try:
-                code = subprocess.run(
-                    [sys.executable, *command], cwd=ROOT, stdout=file, stderr=file, timeout=limit
-                ).returncode
-            except subprocess.TimeoutExpired:
-                code = "no time left"
+            command = [sys.executable, *command]
+            with subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True) as process:
+                try:
+                    code = process.wait(limit)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)  # with its workers, which would go on using the GPU
+                    code = "no time left"
         print("\n".join(log.read_text(errors="replace").splitlines()[-12:]))
         print(f"-- {name}: {time.monotonic() - begun:.0f} s, exit {code}", flush=True)
         failed += [name] * (code != 0)
