@@ -39,10 +39,9 @@ def working_dtype(*tensors: Tensor) -> torch.dtype:
 
 
 def chunks(features: Tensor) -> list[slice]:
-    """Slices of the batch axis: temporaries stay near a CPU's cache, or within a quarter of a GiB where launches cost time."""
-    # 48 samples in float32 are three cache lines.
-    size = min(2**21 // features[0].numel(), 48) if features.is_cpu else 2**26 // features[0].numel()
-    size = max(1, size)
+    """Slices of the batch axis, so that temporaries stay near a CPU's cache and far below the maps of a large batch."""
+    most = (2**21 if features.is_cpu else 2**23) // features[0].numel()
+    size = max(1, min(most, 48))  # 48 samples in float32 are three cache lines
     return [slice(start, start + size) for start in range(0, len(features), size)]
 
 
