@@ -106,7 +106,10 @@ def rows_of(arm: str, manipulation: str | None = None, folder: Path | None = Non
     wanted = {"distiller": distiller, "start": start, "changes": f'{{"epochs": {epochs}}}' if epochs else "{}"}
     for column, value in (wanted | {"settings": "{}"}).items():
         rows = rows[rows[column] == value]
-    rows = rows[(rows["quality"] == "raw") == (arm == "raw")]
+    rows = rows[rows["quality"] == ("raw" if arm == "raw" else "c40")]
+    if (twice := rows.duplicated(["manipulation", "seed"])).any():
+        where, of = " ".join(map(str, rows[twice].iloc[0][["manipulation", "seed"]])), sorted(set(rows["data"]))
+        raise ValueError(f"two trainings of {arm} at {where}, on crops {of}; keep the rows of one machine in protocol.csv")
     return rows if manipulation is None else rows[rows["manipulation"] == manipulation]
 
 
