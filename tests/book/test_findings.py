@@ -1,5 +1,7 @@
 """What pages state, against the rows: values by scikit-learn, seeds that count, and that no stated number is out of date."""
 
+import shutil
+
 import findings
 import numpy as np
 import pandas as pd
@@ -28,6 +30,18 @@ def folder(tmp_path_factory):
             predictions = index.assign(log_odds=odds)
             record(run.columns | {"data": "d"}, "protocol", predictions=predictions, path=folder / "protocol.csv")
     return folder
+
+
+def test_sides_of_a_seed_are_of_the_same_crops_and_of_c40(folder, tmp_path):
+    """Trained again on another machine, whose crops differ, or at another quality, a seed does not count twice."""
+    shutil.copytree(folder, tmp_path / "results")
+    odds = read_predictions(read_results(folder / "protocol.csv")["key"][0], folder)
+    for data, quality in (("other", "c40"), ("d", "c23")):
+        run = Run(FIVE[0], quality, "resnet18_narrow", "none", "mini", seed=2)
+        record(run.columns | {"data": data}, "protocol", predictions=odds, path=tmp_path / "results" / "protocol.csv")
+    assert len(read_results(tmp_path / "results" / "protocol.csv")) == len(read_results(folder / "protocol.csv")) + 2
+    assert finding("add@noise - none@noise", tmp_path / "results") == finding("add@noise - none@noise", folder)
+    assert set(findings.rows_of("none@noise", folder=tmp_path / "results")["data"]) == {"d"}
 
 
 def by_hand(folder, distiller, seed, measure):
