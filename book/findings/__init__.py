@@ -68,15 +68,15 @@ def finding(name: str, folder: Path | None = None) -> Finding:
 def values_of(name: str, folder: Path | None = None) -> tuple[list[int], np.ndarray]:
     """The seeds of a finding and, for each of them and each pair of identities, its pseudo-value in points.
 
-    A seed counts if both arms have it at every manipulation of the mean. Raises ValueError if none does.
+    A seed counts if both arms have it at all manipulations, also for one of them. Raises ValueError if none does.
     """
     sides, _, measure = name.partition(", ")
     sides, _, manipulation = sides.partition(": ")
     chosen, arms = (manipulation,) if manipulation else FIVE, sides.split(" - ")
     found = [[_pseudo_values(arm, each, measure or "auc", folder) for arm in arms] for each in chosen]
-    seeds = sorted(set.intersection(*(set(values) for place in found for values in place)))
+    seeds = sorted(set.intersection(*(seeds_of(arm, folder) for arm in arms)))
     if not seeds:
-        raise ValueError(f"no seed has all of {name!r} on {chosen}; sweep the grids protocol and protocol-parts")
+        raise ValueError(f"no seed has all of {name!r} on {FIVE}; sweep the grids protocol and protocol-parts")
     places = [[np.stack([values[seed] for seed in seeds]) for values in place] for place in found]
     return seeds, 100 * np.mean([place[0] - place[1] if len(arms) > 1 else place[0] for place in places], axis=0)
 
