@@ -197,7 +197,7 @@ class Panels:
 
 
 def _ink_numbers(figure):
-    """Numbers on a heat map in black or white, whichever contrasts more with their cell."""
+    """Numbers on a heat map in black or white, whichever contrasts more with their cell, in the light and turned dark."""
     from matplotlib.collections import QuadMesh
     from seaborn.utils import relative_luminance
 
@@ -208,7 +208,8 @@ def _ink_numbers(figure):
                 cells = mesh.get_facecolor().reshape(*mesh.get_array().shape, 4)
                 for number in axis.texts:
                     column, row = map(int, number.get_position())
-                    number.set_color("k" if relative_luminance(cells[row, column]) > 0.179 else "w")
+                    number.set_color("k" if relative_luminance(cells[row, column]) > 0.25 else "w")
+                    number.set_fontweight("bold")
 
 
 class Slider:
