@@ -208,7 +208,7 @@ def _ink_numbers(figure):
                 cells = mesh.get_facecolor().reshape(*mesh.get_array().shape, 4)
                 for number in axis.texts:
                     column, row = map(int, number.get_position())
-                    number.set_color("k" if relative_luminance(cells[row, column]) > 0.25 else "w")
+                    number.set_color("black" if relative_luminance(cells[row, column]) > 0.25 else "white")
                     number.set_fontweight("bold")
 
 

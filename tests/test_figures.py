@@ -8,6 +8,7 @@ import subprocess
 import sys
 from html import unescape
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -129,9 +130,22 @@ def test_pictures_lie_on_light_and_dark_pages_alike():
     assert white / ink >= 4.5 and ink / page >= 3.9, "contrast as WCAG 2 defines it"
 
 
-def test_numbers_on_a_heat_map_contrast_with_their_cells():
-    figure, axis = plt.subplots(figsize=(3, 1))
-    sns.heatmap([[0.0, 0.45, 1.0]], vmin=0, vmax=1, cmap="Greys_r", annot=True, ax=axis, cbar=False)
-    numbers = axis.texts
-    figures.Panels([figure], ["Three cells, black, grey and white."])
-    assert [number.get_color() for number in numbers] == ["w", "k", "k"]
+def turned_dark(colour):
+    """What custom.css makes of it in the dark: invert(1) hue-rotate(180deg), by the matrix of the CSS filter effects."""
+    across = np.array([[-0.574, 1.43, 0.144], [0.426, 0.43, 0.144], [0.426, 1.43, -0.856]])
+    return np.clip(across @ (1 - np.asarray(colour[:3])), 0, 1)
+
+
+@pytest.mark.parametrize("name", ["PuOr", "viridis", "PuBuGn", "crest", "Greys_r"])
+def test_numbers_on_a_heat_map_contrast_with_their_cells(name):
+    """On light pages and on dark ones, by at least 3 to 1, as WCAG 2 asks of bold letters."""
+    figure, axis = plt.subplots(figsize=(12, 1))
+    sns.heatmap(np.linspace(0, 1, 41)[None], vmin=0, vmax=1, cmap=name, annot=True, ax=axis, cbar=False)
+    (mesh,), numbers = axis.collections, axis.texts
+    figures.Panels([figure], ["A row of cells."])
+    assert {number.get_fontweight() for number in numbers} == {"bold"}
+    for cell, number in zip(mesh.get_facecolor(), numbers, strict=True):
+        ink = mpl.colors.to_rgb(number.get_color())
+        for turned in (np.asarray, turned_dark):
+            low, high = sorted(sns.utils.relative_luminance(turned(c[:3])) + 0.05 for c in (cell, ink))
+            assert high / low >= 3, (cell, number.get_color(), turned.__name__)
