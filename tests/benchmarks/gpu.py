@@ -4,6 +4,7 @@
     python tests/benchmarks/gpu.py --minutes 14 --only protocol systems -- out     two of its steps
     python tests/benchmarks/gpu.py --device cpu --steps 2 --minutes 20 out     a rehearsal: the same commands, cut short
 
+It needs the crops of ``make data`` and, for the protocol's grids and ``systems``, those of ``make test-people``.
 Every step writes its log into the folder ``out``, and benchmarks write JSON; a step that fails or runs out of time is named at
 the end and the next one starts. Rows go to data/results as they come, and the same command another time adds what is missing.
 """
@@ -80,8 +81,10 @@ def main() -> int:
                 try:
                     code = process.wait(limit)
                 except subprocess.TimeoutExpired:
-                    os.killpg(process.pid, signal.SIGKILL)  # with its workers, which would go on using the GPU
                     code = "no time left"
+                finally:
+                    if process.poll() is None:  # also when interrupted: its workers would go on using the GPU
+                        os.killpg(process.pid, signal.SIGKILL)
         print("\n".join(log.read_text(errors="replace").splitlines()[-12:]))
         print(f"-- {name}: {time.monotonic() - begun:.0f} s, exit {code}", flush=True)
         failed += [name] * (code != 0)

@@ -42,6 +42,11 @@ def test_sides_of_a_seed_are_of_the_same_crops_and_of_c40(folder, tmp_path):
     assert len(read_results(tmp_path / "results" / "protocol.csv")) == len(read_results(folder / "protocol.csv")) + 2
     assert finding("add@noise - none@noise", tmp_path / "results") == finding("add@noise - none@noise", folder)
     assert set(findings.rows_of("none@noise", folder=tmp_path / "results")["data"]) == {"d"}
+    run = Run(FIVE[0], "c40", "resnet18_narrow", "none", "mini", seed=9)
+    record(run.columns | {"data": "d"}, "protocol", predictions=odds, path=tmp_path / "results" / "protocol.csv")
+    values_of.cache_clear()
+    findings._pseudo_values.cache_clear()
+    assert values_of(f"none@noise: {FIVE[0]}", tmp_path / "results")[0] == [0, 1, 2], "a seed that lacks manipulations"
 
 
 def by_hand(folder, distiller, seed, measure):
