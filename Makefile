@@ -30,7 +30,7 @@ printf -- '-- %s: %d s\n' '$(1)' $$((SECONDS - begun)) | tee -a $(LOG); exit $$c
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test lab data test-people clean clean-trainings rehearsal pdf zip lint unit execute validate refresh publish site again
+.PHONY: help install book test lab data test-people more-people clean clean-trainings rehearsal pdf zip lint unit execute validate refresh publish site again
 # The steps of one target build on each other; pytest and papermill have their own ways to use several cores.
 .NOTPARALLEL:
 
@@ -42,6 +42,7 @@ help:
 	@echo 'make zip      pack the rendered book, to be read without a network'
 	@echo 'make data     generate MiniForensics and cut its face crops'
 	@echo 'make test-people   160 more people, for sweeps of data/protocol.md to test on'
+	@echo 'make more-people   800 more people, for the sweep of chapter 15 to learn from'
 	@echo 'make rehearsal   the whole way of PROFILE=paper on a small made-up FaceForensics++, before you spend GPU hours on yours'
 	@echo 'make clean    remove builds, caches and MiniForensics; keeps .venv, trained networks (data/runs) and your own data'
 	@echo 'make clean-trainings   remove the trained networks in data/runs too; they take as long again as they took'
@@ -94,6 +95,13 @@ test-people: $(CROPS)-test/manifest.csv
 $(CROPS)-test/manifest.csv: requirements.lock | $(STAMP)
 	$(call step,test-people: drawing 960 videos in three qualities,a minute,$(BIN)/addlib generate $(VIDEOS)-test --people 160 --seed 1 --overwrite)
 	$(call step,test-people: cutting their faces,a minute,$(BIN)/addlib prepare $(VIDEOS)-test $(CROPS)-test --frames 8 --splits data/test_people)
+
+# 800 people, 576 of them to train on: four times as many as in MiniForensics (chapter 15).
+more-people: $(CROPS)-more/manifest.csv
+
+$(CROPS)-more/manifest.csv: requirements.lock | $(STAMP)
+	$(call step,more-people: drawing 4800 videos in three qualities,three minutes,$(BIN)/addlib generate $(VIDEOS)-more --people 800 --seed 2 --overwrite)
+	$(call step,more-people: cutting their faces,three minutes,$(BIN)/addlib prepare $(VIDEOS)-more $(CROPS)-more --frames 8)
 	@touch $@
 
 again:
@@ -123,7 +131,7 @@ zip: $(STAMP)
 	@cd book/_build && ../../$(BIN)/python -c 'import shutil; print(shutil.make_archive("seeing-through-compression", "zip", "html"))'
 
 clean:
-	rm -rf book/_build $(VIDEOS) $(CROPS) $(VIDEOS)-test $(CROPS)-test data/crops/conditions
+	rm -rf book/_build $(VIDEOS) $(VIDEOS)-test $(VIDEOS)-more $(CROPS) $(CROPS)-test $(CROPS)-more data/crops/conditions
 	rm -rf .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -print0 | xargs -0 rm -rf
 

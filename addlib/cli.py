@@ -133,7 +133,8 @@ def sweep(grid: str, **options) -> int:
 
 @commands.command()
 @click.argument("clips", nargs=-1, required=True, metavar="CLIP...", type=click.Path(exists=True))
-@click.option("--weights", required=True, metavar="FILE", help="data/runs/NAME/weights.safetensors, or NAME alone.")
+@click.option("--weights", required=True, multiple=True, metavar="FILE",
+              help="data/runs/NAME/weights.safetensors, or NAME alone; again for more networks, which answer together.")
 @number("--frames", help="Frames to look at, evenly spread (default: 64).")
 @number("--shift", help="Pixels that training took off the crops (default: as the weights say).")
 @click.option("--threshold", type=float, default=0.5, show_default=True, help="Fake above this probability.")
@@ -146,19 +147,25 @@ def predict(clips, weights, threshold, csv, plot, **options) -> int:
     from addlib import judge
     from addlib.detectors import read_detector
 
-    detector, about = read_detector(judge.weights_file(weights))
-    known = [f"{name} {about[name]}" for name in ("manipulation", "quality", "distiller") if name in about]
-    print(f"{detector.name}, trained on: {', '.join(known) or 'the file does not say what'}")
+    detectors, shifts = [], set()
+    for file in weights:
+        detector, about = read_detector(judge.weights_file(file))
+        known = [f"{name} {about[name]}" for name in ("manipulation", "quality", "distiller") if name in about]
+        print(f"{detector.name}, trained on: {', '.join(known) or 'the file does not say what'}")
+        detectors.append(detector)
+        shifts.add(judge.shift_of(about))
     print("It judges what is like that: manipulation, compression, kind of people.", end=" ")
     print("About other videos it is no evidence.")
     if options["shift"] is None:
-        options["shift"] = judge.shift_of(about)
+        if len(shifts) > 1:
+            raise click.UsageError(f"the crops of these networks were smaller by {sorted(shifts, key=str)} pixels; judge with each alone")
+        (options["shift"],) = shifts
     if options["shift"] is None:
         print(f"What training took off the crops is not known (recipe {about.get('recipe')}): no pixels, or --shift.")
     found = {}
     for clip in clips:
         try:
-            found[clip] = judge.judge(clip, detector, **_given(options))
+            found[clip] = judge.judge(clip, detectors, **_given(options))
             print(f"{clip}: {found[clip].verdict(threshold)}", flush=True)
         except (OSError, ValueError) as error:
             _say(f"error: {error}")

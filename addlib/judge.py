@@ -49,14 +49,16 @@ def judge(
 
     Args:
         clip: video file, picture, or folder of pictures. Raises as ``open_clip``.
-        detector: of ``create_detector``, two classes, on any device.
+        detector: of ``create_detector``, two classes, on any device; or a list of them, whose log odds are averaged (chapter 15).
         frames: how many to look at, fewer if the clip is shorter.
         shift: pixels that training took off the crops' sides (see ``Recipe``); the middle is taken.
         size, scale, search, upsample, retry: as for ``faceforensics.prepare``; a clip in which no face is found is searched
             again at double the scale, ``retry`` times.
     """
-    if getattr(detector, "num_classes", None) != 2:
-        raise ValueError(f"detector is a {type(detector).__name__}; expected one of create_detector with two classes")
+    detectors = detector if isinstance(detector, list) else [detector]
+    if {getattr(each, "num_classes", None) for each in detectors} != {2}:
+        kinds = [type(each).__name__ for each in detectors]
+        raise ValueError(f"detector is {kinds}; expected one or more of create_detector with two classes")
     if frames < 1 or not 0 <= shift < size or retry < 0:
         raise ValueError(f"frames is {frames}, shift {shift}, retry {retry}; expected at least 1, 0 to {size - 1}, 0")
     source = open_clip(clip, any_names=True)
@@ -77,7 +79,8 @@ def judge(
 
         from addlib.training.prediction import answers
 
-        odds, _ = answers(detector, torch.from_numpy(crops).permute(0, 3, 1, 2).split(64), shift, "32-true")
+        batches = torch.from_numpy(crops).permute(0, 3, 1, 2).split(64)
+        odds = torch.stack([answers(each, batches, shift, "32-true")[0] for each in detectors]).mean(0)
         table.loc[table["people"] > 0, "probability"] = odds.sigmoid().numpy()
     return Judgement(table, float(table["probability"].mean()), len(crops), crops)
 

@@ -102,13 +102,13 @@ def test_defaults_in_the_help_are_those_of_the_function(capsys, command, functio
         assert shown and shown[1] == str(parameters[name].default), name
 
 
-def weights(path, about):
+def weights(path, about, seed=0):
     import torch
 
     from addlib.detectors import create_detector, save_weights
 
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         save_weights(create_detector("resnet18_narrow").eval(), path, about)
     return str(path)
 
@@ -130,6 +130,19 @@ def test_predict(tmp_path, clip, capsys):
     copy.write_bytes(clip.read_bytes())
     assert cli.main([*command, str(copy), "--threshold", "0.001"]) == 0
     assert capsys.readouterr().out.count("fake, probability of fake") == 2
+
+
+def test_predict_with_several_networks(tmp_path, clip, capsys):
+    from addlib.detectors import read_detector
+
+    paths = [weights(tmp_path / f"{seed}.safetensors", ABOUT, seed) for seed in range(2)]
+    assert cli.main(["predict", str(clip), "--frames", "2", *[word for path in paths for word in ("--weights", path)]]) == 0
+    expected = judge.judge(clip, [read_detector(path)[0] for path in paths], frames=2, shift=8).probability
+    assert f"probability of fake {expected:.3f}" in (said := capsys.readouterr().out) and said.count("trained on:") == 2
+    other = weights(tmp_path / "other.safetensors", ABOUT | {"shift": 4})
+    command = ["predict", str(clip), "--frames", "2", "--weights", paths[0], "--weights", other]
+    assert cli.main(command) == 2 and "smaller by [4, 8] pixels; judge with each alone" in capsys.readouterr().err
+    assert cli.main([*command, "--shift", "8"]) == 0
 
 
 def test_predict_with_a_recipe_that_is_not_known(tmp_path, clip, capsys):

@@ -36,6 +36,16 @@ def test_every_face_is_judged_as_by_hand_and_the_detector_left_as_it_was(clip, d
     assert judge(clip, detector, frames=4).frames["frame"].tolist() == [0, 3, 6, 9]
 
 
+def test_several_detectors_answer_by_their_mean_log_odds(clip, detector):
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        other = create_detector("resnet18_narrow").eval()
+    alone = [judge(clip, each, frames=2).frames["probability"] for each in (detector, other)]
+    odds = np.mean([np.log(each / (1 - each)) for each in alone], axis=0)
+    together = judge(clip, [detector, other], frames=2).frames["probability"]
+    assert together.to_numpy() == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-6) and not np.allclose(*alone, atol=1e-3)
+
+
 def test_frames_without_a_face(tmp_path, clip, detector):
     frames = list(read_frames(clip))
     write_video(tmp_path / "half.mp4", frames[:5] + [np.zeros_like(frames[0])] * 5, crf=18)
@@ -80,7 +90,8 @@ def test_shift_is_read_from_the_weights_whatever_the_recipe():
 def test_settings_that_do_not_fit(clip, detector, tmp_path):
     with pytest.raises(ValueError, match="frames is 0"):
         judge(clip, detector, frames=0)
-    with pytest.raises(ValueError, match="two classes"):
-        judge(clip, torch.nn.Identity())
+    for wrong in (torch.nn.Identity(), [detector, torch.nn.Identity()], []):
+        with pytest.raises(ValueError, match="one or more of create_detector with two classes"):
+            judge(clip, wrong)
     with pytest.raises(FileNotFoundError):
         judge(tmp_path / "nowhere.mp4", detector)

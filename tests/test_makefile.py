@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 TRAININGS = "data/runs"
 KEPT = ("data/FaceForensics++", "data/crops/FaceForensics++", "data/results", ".venv/bin", "addlib")
-MADE = ("book/_build/html", "data/miniforensics", "data/crops/miniforensics-test", "addlib/__pycache__")
+MADE = ("book/_build/html", "data/miniforensics", "data/crops/miniforensics-test", "data/miniforensics-more", "addlib/__pycache__")
 
 
 @pytest.mark.parametrize("target, gone", [("clean", {*MADE}), ("clean-trainings", {*MADE, TRAININGS})])

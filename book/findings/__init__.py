@@ -1,8 +1,10 @@
 """What the rows of data/results/protocol.csv say: differences between students, over seeds and people together.
 
-An *arm* is a student by its distiller, its start and, if not 8, its epochs: ``add@teacher``, ``none@noise+16``. A *finding* is
-a difference of two arms or one alone, in the mean over the manipulations or for one of them, and a measure if it is not AUC:
-``add@noise - none@noise``, ``kd@teacher - none@teacher: FaceSwap``, ``none@noise, accuracy``.
+An *arm* is a student by its distiller, its start and, if not 8, its epochs: ``add@teacher``, ``none@noise+16``. Two words may
+follow: ``more`` for those of beyond.csv, which learnt from more people in as many steps, and ``video`` for the mean of its
+answers to the frames of a video. A *finding* is a difference of two arms or one alone, in the mean over the manipulations or
+for one of them, and a measure if it is not AUC: ``add@noise - none@noise``, ``kd@teacher - none@teacher: FaceSwap``,
+``none@noise, accuracy``, ``fr@noise more video - add@noise``.
 
 Text that states one is bold, and names it in a comment that no reader sees: ``**+1.2 points (0.1 to 2.3)**<!-- … -->``, or
 ``**better**<!-- verdict … -->``, ``**3 seeds**<!-- seeds … -->``. ``python -m findings`` in book/ writes what the rows say there; a test compares.
@@ -53,7 +55,7 @@ class Finding(NamedTuple):
 
 
 def finding(name: str, folder: Path | None = None) -> Finding:
-    """A finding by its name. folder: of protocol.csv and its predictions, data/results by default."""
+    """A finding by its name. folder: of protocol.csv, beyond.csv and the predictions, data/results by default."""
     seeds, values = values_of(name, folder)
     compared, single = " - " in name, ": " in name
     if len(seeds) < FEWEST:
@@ -76,7 +78,7 @@ def values_of(name: str, folder: Path | None = None) -> tuple[list[int], np.ndar
     found = [[_pseudo_values(arm, each, measure or "auc", folder) for arm in arms] for each in chosen]
     seeds = sorted(set.intersection(*(seeds_of(arm, folder) for arm in arms)))
     if not seeds:
-        raise ValueError(f"no seed has all of {name!r} on {FIVE}; sweep the grids protocol and protocol-parts")
+        raise ValueError(f"no seed has all of {name!r} on {FIVE}; sweep the grids protocol, protocol-parts and beyond")
     places = [[np.stack([values[seed] for seed in seeds]) for values in place] for place in found]
     return seeds, 100 * np.mean([place[0] - place[1] if len(arms) > 1 else place[0] for place in places], axis=0)
 
@@ -84,28 +86,33 @@ def values_of(name: str, folder: Path | None = None) -> tuple[list[int], np.ndar
 @cache
 def _pseudo_values(arm: str, manipulation: str, measure: str, folder: Path | None) -> dict[int, np.ndarray]:
     """For each seed what each pair of identities adds to the measure."""
-    found = {}
+    found, by_video = {}, arm.endswith(" video") or measure.startswith("video")
     for row in rows_of(arm, manipulation, folder).itertuples():
         seen = read_predictions(row.key, folder).query("split == 'large'")
         labels, videos, odds = seen["label"], seen["video"], seen["log_odds"]
         metric, answers = metrics.auc, odds
-        if measure.startswith("video"):
+        if by_video:
             answers, labels, videos = metrics.by_video(_probability(odds), labels, videos)
         if measure.endswith("accuracy"):
-            metric, answers = metrics.accuracy, _probability(answers) if measure == "accuracy" else answers
+            metric, answers = metrics.accuracy, answers if by_video else _probability(answers)
         people = metrics.identities(videos)
         found[row.seed] = metrics.pseudo_values(metric, np.asarray(answers)[None], np.asarray(labels), people)[0]
     return found
 
 
 def rows_of(arm: str, manipulation: str | None = None, folder: Path | None = None) -> pd.DataFrame:
-    """The rows of an arm, of students; "raw" stands for the teachers."""
+    """The rows of an arm, of students; "raw" stands for the teachers. Raises ValueError for words that an arm does not have."""
+    arm, *words = arm.split()
     distiller, _, start = ("none@noise" if arm == "raw" else arm).partition("@")
     start, _, epochs = start.partition("+")
-    rows = read_results(folder / "protocol.csv" if folder else results_file(name="protocol"))
+    if unknown := set(words) - {"more", "video"}:
+        raise ValueError(f"an arm has no {sorted(unknown)}; it may have 'more' and 'video'")
+    table = "beyond" if "more" in words else "protocol"
+    rows = read_results(folder / f"{table}.csv" if folder else results_file(name=table))
     # Crops drawn on another machine may differ in some pixels: of each seed the rows on those crops that have the most.
     counts = rows.groupby(["seed", "data"]).size().sort_values(kind="stable").reset_index()
     rows = rows.merge(counts.groupby("seed").last()["data"].reset_index())
+    epochs = epochs or ("2" if "more" in words else "")  # four times the crops in an epoch
     wanted = {"distiller": distiller, "start": start, "changes": f'{{"epochs": {epochs}}}' if epochs else "{}"}
     for column, value in (wanted | {"settings": "{}"}).items():
         rows = rows[rows[column] == value]

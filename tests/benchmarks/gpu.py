@@ -4,7 +4,8 @@
     python tests/benchmarks/gpu.py --minutes 14 --only protocol systems -- out     two of its steps
     python tests/benchmarks/gpu.py --device cpu --steps 2 --minutes 20 out     a rehearsal: the same commands, cut short
 
-It needs the crops of ``make data`` and, for the protocol's grids and ``systems``, those of ``make test-people``.
+It needs the crops of ``make data``, for the protocol's grids, ``beyond`` and ``systems`` also those of ``make test-people``, and
+for ``beyond`` those of ``make more-people``.
 Every step writes its log into the folder ``out``, and benchmarks write JSON; a step that fails or runs out of time is named at
 the end and the next one starts. Rows go to data/results as they come, and the same command another time adds what is missing.
 """
@@ -20,7 +21,7 @@ from pathlib import Path
 from addlib.parallel import allotted_processes
 
 # In the order of their worth. A small network leaves a GPU idle most of the time, so one training a core shares it.
-GRIDS = ("protocol", "protocol-parts", "systems", "reader-table2", "reader-table1", "reader-figure5", "reader-table3")
+GRIDS = ("protocol", "protocol-parts", "beyond", "systems", "reader-table2", "reader-table1", "reader-figure5", "reader-table3")
 ROOT = Path(__file__).resolve().parents[2]
 
 
