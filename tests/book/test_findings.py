@@ -17,7 +17,7 @@ PAIRS = [("000", "141"), ("001", "063"), ("002", "088")]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two arms at five manipulations: three seeds of one, two of the other."""
+    """Two arms at five manipulations: three seeds of one, two of the other, which is also in the table of more people."""
     folder, draws = tmp_path_factory.mktemp("results"), np.random.default_rng(0)
     names = [(kind, f"{a}_{b}") for pair in PAIRS for a, b in (pair, pair[::-1]) for kind in ("fake", "original")]
     for kind in FIVE:
@@ -29,6 +29,10 @@ def folder(tmp_path_factory):
             odds = draws.normal(index["label"] * (1 + seed), 2).round(1)
             predictions = index.assign(log_odds=odds)
             record(run.columns | {"data": "d"}, "protocol", predictions=predictions, path=folder / "protocol.csv")
+            if distiller == "add":
+                run = Run(kind, "c40", "resnet18_narrow", distiller, "mini", {"epochs": 2}, seed)
+                predictions["log_odds"] += draws.normal(size=len(index)).round(1)
+                record(run.columns | {"data": "m"}, "beyond", predictions=predictions, path=folder / "beyond.csv")
     return folder
 
 
@@ -49,9 +53,9 @@ def test_sides_of_a_seed_are_of_the_same_crops_and_of_c40(folder, tmp_path):
     assert values_of(f"none@noise: {FIVE[0]}", tmp_path / "results")[0] == [0, 1, 2], "a seed that lacks manipulations"
 
 
-def by_hand(folder, distiller, seed, measure):
+def by_hand(folder, distiller, seed, measure, table="protocol"):
     """The mean over the manipulations, by scikit-learn."""
-    rows = read_results(folder / "protocol.csv").query("distiller == @distiller and seed == @seed")
+    rows = read_results(folder / f"{table}.csv").query("distiller == @distiller and seed == @seed")
     found = []
     for key in rows["key"]:
         seen = read_predictions(key, folder)
@@ -75,6 +79,17 @@ def test_a_finding_is_the_mean_over_seeds_and_manipulations(folder, measure):
     assert findings.seeds_of("none@noise", folder) == {0, 1, 2} and findings.seeds_of("add@noise", folder) == {0, 2}
     seeds, values = values_of(f"none@noise: FaceSwap, {measure}", folder)
     assert seeds == [0, 1, 2] and values.shape == (3, len(PAIRS))
+
+
+def test_words_of_an_arm_choose_the_table_and_the_measure_of_one_side(folder):
+    first = [by_hand(folder, "add", seed, "video auc", "beyond") for seed in (0, 2)]
+    second = [by_hand(folder, "none", seed, "auc") for seed in (0, 2)]
+    found = finding("add@noise more video - none@noise", folder)
+    assert found.mean == pytest.approx(np.mean(first) - np.mean(second)) and found.seeds == 2
+    assert finding("add@noise more video", folder).mean == finding("add@noise more, video auc", folder).mean
+    assert finding("add@noise more", folder).mean not in (finding("add@noise more video", folder).mean, finding("add@noise", folder).mean)
+    with pytest.raises(ValueError, match=r"an arm has no \['mroe'\]; it may have 'more' and 'video'"):
+        finding("add@noise mroe", folder)
 
 
 def test_what_is_missing_is_named(folder):
