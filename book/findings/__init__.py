@@ -86,7 +86,7 @@ def values_of(name: str, folder: Path | None = None) -> tuple[list[int], np.ndar
 @cache
 def _pseudo_values(arm: str, manipulation: str, measure: str, folder: Path | None) -> dict[int, np.ndarray]:
     """For each seed what each pair of identities adds to the measure."""
-    found, by_video = {}, arm.endswith(" video") or measure.startswith("video")
+    found, by_video = {}, "video" in arm.split() or measure.startswith("video")
     for row in rows_of(arm, manipulation, folder).itertuples():
         seen = read_predictions(row.key, folder).query("split == 'large'")
         labels, videos, odds = seen["label"], seen["video"], seen["log_odds"]

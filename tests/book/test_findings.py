@@ -87,6 +87,7 @@ def test_words_of_an_arm_choose_the_table_and_the_measure_of_one_side(folder):
     found = finding("add@noise more video - none@noise", folder)
     assert found.mean == pytest.approx(np.mean(first) - np.mean(second)) and found.seeds == 2
     assert finding("add@noise more video", folder).mean == finding("add@noise more, video auc", folder).mean
+    assert finding("add@noise video more", folder).mean == finding("add@noise more video", folder).mean, "in any order"
     assert finding("add@noise more", folder).mean not in (finding("add@noise more video", folder).mean, finding("add@noise", folder).mean)
     with pytest.raises(ValueError, match=r"an arm has no \['mroe'\]; it may have 'more' and 'video'"):
         finding("add@noise mroe", folder)

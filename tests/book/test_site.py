@@ -275,8 +275,9 @@ def test_measures(visits, site, capsys):
                 row |= {key: len(found) for key, found in row.items() if isinstance(found, list)}
                 print(f"{name:38}", *(f"{value!s:>12}" for value in row.values()))
     (site.parent / "site.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    total = sum(row["height"] for name, row in rows["screen"].items() if re.match(r"\d|how-to", name))
-    assert total <= 200_000, f"chapters and how-tos take {total} px"
+    heights = [row["height"] for name, row in rows["screen"].items() if re.match(r"\d|how-to", name)]
+    # 200,000 px for the eighteen that there were when the limit was set.
+    assert sum(heights) <= 200_000 / 18 * len(heights), f"{len(heights)} chapters and how-tos take {sum(heights)} px"
 
 
 @pytest.mark.browser
