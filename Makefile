@@ -95,6 +95,7 @@ test-people: $(CROPS)-test/manifest.csv
 $(CROPS)-test/manifest.csv: requirements.lock | $(STAMP)
 	$(call step,test-people: drawing 960 videos in three qualities,a minute,$(BIN)/addlib generate $(VIDEOS)-test --people 160 --seed 1 --overwrite)
 	$(call step,test-people: cutting their faces,a minute,$(BIN)/addlib prepare $(VIDEOS)-test $(CROPS)-test --frames 8 --splits data/test_people)
+	@touch $@
 
 # 800 people, 576 of them to train on: four times as many as in MiniForensics (chapter 15).
 more-people: $(CROPS)-more/manifest.csv

@@ -13,6 +13,17 @@ KEPT = ("data/FaceForensics++", "data/crops/FaceForensics++", "data/results", ".
 MADE = ("book/_build/html", "data/miniforensics", "data/crops/miniforensics-test", "data/miniforensics-more", "addlib/__pycache__")
 
 
+@pytest.mark.parametrize("target, folder", [("data", ""), ("test-people", "-test"), ("more-people", "-more")])
+def test_crops_are_not_cut_again_after_they_were_checked(tmp_path, target, folder):
+    """``prepare`` leaves a manifest that is still right as it is; the rule says that it is newer than what it depends on."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for file in ("requirements.lock", "pyproject.toml"):
+        (tmp_path / file).touch()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    said = subprocess.check_output(["make", "-n", target], cwd=tmp_path, env=environment, text=True)
+    assert said.rstrip().endswith(f"touch data/crops/miniforensics{folder}/manifest.csv")
+
+
 @pytest.mark.parametrize("target, gone", [("clean", {*MADE}), ("clean-trainings", {*MADE, TRAININGS})])
 def test_only_clean_trainings_removes_trained_networks(tmp_path, target, gone):
     shutil.copy(ROOT / "Makefile", tmp_path)
