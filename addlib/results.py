@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -147,8 +148,13 @@ def read_predictions(key: str, folder=None) -> pd.DataFrame:
     """What the training of a row answered: split, video, frame, label, log_odds of fake. folder: data/results."""
     folder = Path(folder or results_file().parent) / "predictions"
     with np.load(folder / f"{key}.npz") as kept:
-        table = pd.read_csv(folder / f"index-{kept['index']}.csv.gz", dtype={"video": str})
-        return table.assign(log_odds=kept["log_odds"].astype(np.float64))
+        return _index(folder / f"index-{kept['index']}.csv.gz").assign(log_odds=kept["log_odds"].astype(np.float64))
+
+
+@cache
+def _index(path: Path) -> pd.DataFrame:
+    """One for all trainings on the same crops; its name is a digest of what it holds."""
+    return pd.read_csv(path, dtype={"video": str})
 
 
 def scores_of(rows: pd.DataFrame, metric: str = "accuracy", **chosen) -> pd.Series:

@@ -44,15 +44,23 @@ def accuracy(probabilities, labels, weights=None):
 
 def auc(answers, labels, weights=None):
     """Area under the ROC curve of a monotone score of fake, (N,): odds do not saturate as probabilities do; ties count half."""
-    below_real, below_fake = _cumulated(answers, labels, weights)
-    # A fake at a threshold beats the reals below it, and ties with those at it.
-    doubled = (np.diff(below_fake) * (below_real[:, :-1] + below_real[:, 1:])).sum(1)
-    return _share(doubled, 2 * below_real[:, -1] * below_fake[:, -1], weights)
+    answers, labels = _checked(answers, labels)
+    rows, fake = _rows(weights, len(labels)), labels == 1
+    order = np.argsort(answers[~fake])
+    reals, fakes = rows[:, ~fake][:, order], rows[:, fake]
+    below = np.pad(np.cumsum(reals, 1), ((0, 0), (1, 0)))  # weight of the lowest 0, 1, 2, … reals
+    # A fake beats the reals below it, and ties with those at it: twice what it beats is what lies below and what lies not above.
+    first, last = (np.searchsorted(answers[~fake][order], answers[fake], side) for side in ("left", "right"))
+    doubled = (fakes * (below[:, first] + below[:, last])).sum(1)
+    return _share(doubled, 2 * below[:, -1] * fakes.sum(1), weights)
 
 
 def eer(answers, labels) -> float:
     """Equal error rate: where the ROC curve, straight between thresholds, has as large a share of false alarms as of misses."""
-    real, fake = (below[0] for below in _cumulated(answers, labels, None))
+    answers, labels = _checked(answers, labels)
+    order = np.argsort(answers, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(answers[order])), len(labels) - 1)  # the last of each run of equals
+    real, fake = (np.append(0, np.cumsum(labels[order] == kind)[ends]) for kind in (0, 1))
     # Above a threshold is called fake: misses less false alarms, in whole numbers, against misses.
     gap = fake * real[-1] + real * fake[-1] - real[-1] * fake[-1]
     return float(np.interp(0, gap, fake) / fake[-1]) if real[-1] and fake[-1] else float("nan")
@@ -126,15 +134,6 @@ def _checked(answers, labels, shares=False):
     if not np.isin(labels, (0, 1)).all():
         raise ValueError(f"labels are such as {labels[:5]}; expected 1 for fake and 0 for real")
     return answers.astype(np.float64), labels.astype(np.int64)
-
-
-def _cumulated(answers, labels, weights):
-    """Weight of the reals and of the fakes up to each distinct answer, from 0 to all: two (D, thresholds + 1)."""
-    answers, labels = _checked(answers, labels)
-    order = np.argsort(answers, kind="stable")
-    answers, fake, rows = answers[order], labels[order], _rows(weights, len(labels))[:, order]
-    ends = np.append(np.flatnonzero(answers[1:] != answers[:-1]), len(labels) - 1)  # the last of each run of equals
-    return [np.pad(np.cumsum(rows * kind, 1)[:, ends], ((0, 0), (1, 0))) for kind in (1 - fake, fake)]
 
 
 def _rows(weights, length):

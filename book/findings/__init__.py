@@ -88,16 +88,22 @@ def _pseudo_values(arm: str, manipulation: str, measure: str, folder: Path | Non
     """For each seed what each pair of identities adds to the measure."""
     found, by_video = {}, "video" in arm.split() or measure.startswith("video")
     for row in rows_of(arm, manipulation, folder).itertuples():
-        seen = read_predictions(row.key, folder).query("split == 'large'")
+        seen = read_predictions(row.key, folder)
+        seen = seen[seen["split"] == "large"]
         labels, videos, odds = seen["label"], seen["video"], seen["log_odds"]
         metric, answers = metrics.auc, odds
         if by_video:
             answers, labels, videos = metrics.by_video(_probability(odds), labels, videos)
         if measure.endswith("accuracy"):
             metric, answers = metrics.accuracy, answers if by_video else _probability(answers)
-        people = metrics.identities(videos)
+        people = _people(tuple(videos))
         found[row.seed] = metrics.pseudo_values(metric, np.asarray(answers)[None], np.asarray(labels), people)[0]
     return found
+
+
+@cache
+def _people(videos: tuple[str, ...]) -> np.ndarray:
+    return metrics.identities(videos)
 
 
 def rows_of(arm: str, manipulation: str | None = None, folder: Path | None = None) -> pd.DataFrame:
