@@ -102,6 +102,14 @@ def _pseudo_values(arm: str, manipulation: str, measure: str, folder: Path | Non
 
 
 @cache
+def _table(path: Path) -> pd.DataFrame:
+    """Crops drawn on another machine may differ in some pixels: of each seed the rows on those crops that have the most."""
+    rows = read_results(path)
+    counts = rows.groupby(["seed", "data"]).size().sort_values(kind="stable").reset_index()
+    return rows.merge(counts.groupby("seed").last()["data"].reset_index())
+
+
+@cache
 def _people(videos: tuple[str, ...]) -> np.ndarray:
     return metrics.identities(videos)
 
@@ -114,10 +122,7 @@ def rows_of(arm: str, manipulation: str | None = None, folder: Path | None = Non
     if unknown := set(words) - {"more", "video"}:
         raise ValueError(f"an arm has no {sorted(unknown)}; it may have 'more' and 'video'")
     table = "beyond" if "more" in words else "protocol"
-    rows = read_results(folder / f"{table}.csv" if folder else results_file(name=table))
-    # Crops drawn on another machine may differ in some pixels: of each seed the rows on those crops that have the most.
-    counts = rows.groupby(["seed", "data"]).size().sort_values(kind="stable").reset_index()
-    rows = rows.merge(counts.groupby("seed").last()["data"].reset_index())
+    rows = _table(folder / f"{table}.csv" if folder else results_file(name=table))
     epochs = epochs or ("2" if "more" in words else "")  # four times the crops in an epoch
     wanted = {"distiller": distiller, "start": start, "changes": f'{{"epochs": {epochs}}}' if epochs else "{}"}
     for column, value in (wanted | {"settings": "{}"}).items():
@@ -126,6 +131,7 @@ def rows_of(arm: str, manipulation: str | None = None, folder: Path | None = Non
     return rows if manipulation is None else rows[rows["manipulation"] == manipulation]
 
 
+@cache
 def seeds_of(arm: str, folder: Path | None = None) -> set[int]:
     """The seeds that an arm has at every manipulation."""
     of_five = rows_of(arm, folder=folder).groupby("seed")["manipulation"].nunique()

@@ -27,6 +27,9 @@ from addlib.figures import Slider
 Slider([np.full((40, 60, 3), 60 * place, np.uint8) for place in range(3)], ["a", "b", "c"], "A grey square", name="Grey")"""
 PATIENCE = 300  # seconds
 READY = "jupyterapp.shell.currentWidget.sessionContext.ready"  # of a kernel; what is run before may never end
+OPEN = "async path => { await jupyterapp.restored; await jupyterapp.commands.execute('docmanager:open', {path}) }"
+# With its kernel: one each is more than a small machine has room for.
+CLOSE = "async () => { jupyterapp.shell.currentWidget.dispose(); await jupyterapp.serviceManager.sessions.shutdownAll() }"
 SETTINGS = '{"windowingMode": "none"}'  # every cell is there, not only those that a window shows
 # Of the open notebook: whether all prose is set, and all code has run; what stands there, and what outputs hold.
 CELLS = "const cells = jupyterapp.shell.currentWidget.content.widgets;"
@@ -104,6 +107,8 @@ def tab(browser, lab):
             route.abort()
 
     tab.route("**/*", guard)
+    tab.goto(f"{lab}/lab/workspaces/test?reset")
+    tab.wait_for_function("() => window.jupyterapp")
     yield tab
     tab.close()
 
@@ -111,8 +116,8 @@ def tab(browser, lab):
 @pytest.mark.browser
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CHAPTERS)
-def test_a_chapter_reads_and_runs_in_jupyterlab(tab, lab, name):
-    tab.goto(f"{lab}/lab/workspaces/{name}/tree/{name}.ipynb?reset")
+def test_a_chapter_reads_and_runs_in_jupyterlab(tab, name):
+    tab.evaluate(OPEN, f"{name}.ipynb")
     tab.wait_for_selector(".jp-Notebook .myst h1")
     tab.wait_for_function(SET, polling=500)
     seen = tab.evaluate(LOOK)
@@ -126,15 +131,15 @@ def test_a_chapter_reads_and_runs_in_jupyterlab(tab, lab, name):
         tab.wait_for_function(DONE, polling=500)
         assert tab.evaluate(LOOK)["errors"] == []
     assert tab.foreign == []
-    tab.evaluate("jupyterapp.serviceManager.sessions.shutdownAll()")  # a kernel each is more than a small machine has room for
+    tab.evaluate(CLOSE)
 
 
 @pytest.mark.browser
 @pytest.mark.slow
-def test_a_slider_works_in_jupyterlab(tab, lab):
+def test_a_slider_works_in_jupyterlab(tab):
     """Its cell run, the keyboard moves it; opened again from the file, it still does."""
     for first in (True, False):
-        tab.goto(f"{lab}/lab/workspaces/slider/tree/slider.ipynb?reset")
+        tab.evaluate(OPEN, "slider.ipynb")
         tab.wait_for_selector(".jp-CodeCell")
         if first:
             tab.evaluate(READY)
@@ -147,3 +152,4 @@ def test_a_slider_works_in_jupyterlab(tab, lab):
         assert shown.evaluate_all("e => e.map(e => e.dataset.label)") == ["b"]
         assert tab.locator(".slider output").inner_text() == "b"
         tab.evaluate("jupyterapp.commands.execute('docmanager:save')")
+        tab.evaluate(CLOSE)
