@@ -1,8 +1,8 @@
 """What the rows of data/results/protocol.csv say: differences between students, over seeds and people together.
 
-An *arm* is a student by its distiller, its start and, if not 8, its epochs: ``add@teacher``, ``none@noise+16``. Two words may
-follow: ``more`` for those of beyond.csv, which learnt from more people in as many steps, and ``video`` for the mean of its
-answers to the frames of a video. A *finding* is a difference of two arms or one alone, in the mean over the manipulations or
+An *arm* is a student by its distiller, its start and, if not 8, its epochs: ``add@teacher``, ``none@noise+16``. Words may follow:
+``c23`` for one that sees this quality instead of c40, ``more`` for those of beyond.csv, which learnt from more people in as many
+steps, and ``video`` for the mean of its answers to the frames of a video. A *finding* is a difference of two arms or one alone, in the mean over the manipulations or
 for one of them, and a measure if it is not AUC: ``add@noise - none@noise``, ``kd@teacher - none@teacher: FaceSwap``,
 ``none@noise, accuracy``, ``fr@noise more video - add@noise``.
 
@@ -78,7 +78,7 @@ def values_of(name: str, folder: Path | None = None) -> tuple[list[int], np.ndar
     found = [[_pseudo_values(arm, each, measure or "auc", folder) for arm in arms] for each in chosen]
     seeds = sorted(set.intersection(*(seeds_of(arm, folder) for arm in arms)))
     if not seeds:
-        raise ValueError(f"no seed has all of {name!r} on {FIVE}; sweep the grids protocol, protocol-parts and beyond")
+        raise ValueError(f"no seed has all of {name!r} on {FIVE}; sweep the grids protocol, protocol-parts, protocol-c23 and beyond")
     places = [[np.stack([values[seed] for seed in seeds]) for values in place] for place in found]
     return seeds, 100 * np.mean([place[0] - place[1] if len(arms) > 1 else place[0] for place in places], axis=0)
 
@@ -119,15 +119,15 @@ def rows_of(arm: str, manipulation: str | None = None, folder: Path | None = Non
     arm, *words = arm.split()
     distiller, _, start = ("none@noise" if arm == "raw" else arm).partition("@")
     start, _, epochs = start.partition("+")
-    if unknown := set(words) - {"more", "video"}:
-        raise ValueError(f"an arm has no {sorted(unknown)}; it may have 'more' and 'video'")
+    if unknown := set(words) - {"c23", "more", "video"}:
+        raise ValueError(f"an arm has no {sorted(unknown)}; it may have 'c23', 'more' and 'video'")
     table = "beyond" if "more" in words else "protocol"
     rows = _table(folder / f"{table}.csv" if folder else results_file(name=table))
     epochs = epochs or ("2" if "more" in words else "")  # four times the crops in an epoch
     wanted = {"distiller": distiller, "start": start, "changes": f'{{"epochs": {epochs}}}' if epochs else "{}"}
     for column, value in (wanted | {"settings": "{}"}).items():
         rows = rows[rows[column] == value]
-    rows = rows[rows["quality"] == ("raw" if arm == "raw" else "c40")]
+    rows = rows[rows["quality"] == ("raw" if arm == "raw" else "c23" if "c23" in words else "c40")]
     return rows if manipulation is None else rows[rows["manipulation"] == manipulation]
 
 

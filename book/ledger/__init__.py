@@ -168,10 +168,10 @@ class Bench:
         """By the rows of the protocol, where they have it: of one setting alone, or minus the best of others."""
         plain = all(self.name(each.detector) == "resnet18_narrow" for each in settings)
         plain &= all(each[2:] == Setting()[2:] for each in settings) and metric in ("auc", "accuracy")
-        if not self.protocol or not plain or quality != "c40" or len(manipulations) not in (1, len(FIVE)):
+        if not self.protocol or not plain or len(manipulations) not in (1, len(FIVE)):
             return None
         place = f": {manipulations[0]}" * (len(manipulations) == 1) + f", {metric}" * (metric != "auc")
-        first, *rest = (f"{each.distiller}@noise" for each in settings)
+        first, *rest = (f"{each.distiller}@noise" + " c23" * (quality == "c23") for each in settings)
         try:
             best = max(rest, key=lambda arm: self.protocol(arm + place).mean, default="")
             found = self.protocol(first + f" - {best}" * bool(best) + place)

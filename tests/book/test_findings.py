@@ -39,6 +39,7 @@ def folder(tmp_path_factory):
 def test_sides_of_a_seed_are_of_the_same_crops_and_of_c40(folder, tmp_path):
     """Trained again on another machine, whose crops differ, or at another quality, a seed does not count twice."""
     shutil.copytree(folder, tmp_path / "results")
+    shutil.copytree(folder, tmp_path / "lacking")
     odds = read_predictions(read_results(folder / "protocol.csv")["key"][0], folder)
     for data, quality in (("other", "c40"), ("d", "c23")):
         run = Run(FIVE[0], quality, "resnet18_narrow", "none", "mini", seed=2)
@@ -47,10 +48,9 @@ def test_sides_of_a_seed_are_of_the_same_crops_and_of_c40(folder, tmp_path):
     assert finding("add@noise - none@noise", tmp_path / "results") == finding("add@noise - none@noise", folder)
     assert set(findings.rows_of("none@noise", folder=tmp_path / "results")["data"]) == {"d"}
     run = Run(FIVE[0], "c40", "resnet18_narrow", "none", "mini", seed=9)
-    record(run.columns | {"data": "d"}, "protocol", predictions=odds, path=tmp_path / "results" / "protocol.csv")
-    values_of.cache_clear()
-    findings._pseudo_values.cache_clear()
-    assert values_of(f"none@noise: {FIVE[0]}", tmp_path / "results")[0] == [0, 1, 2], "a seed that lacks manipulations"
+    record(run.columns | {"data": "d"}, "protocol", predictions=odds, path=tmp_path / "lacking" / "protocol.csv")
+    assert 9 in set(findings.rows_of("none@noise", folder=tmp_path / "lacking")["seed"])
+    assert values_of(f"none@noise: {FIVE[0]}", tmp_path / "lacking")[0] == [0, 1, 2], "a seed that lacks manipulations"
 
 
 def by_hand(folder, distiller, seed, measure, table="protocol"):
@@ -89,8 +89,21 @@ def test_words_of_an_arm_choose_the_table_and_the_measure_of_one_side(folder):
     assert finding("add@noise more video", folder).mean == finding("add@noise more, video auc", folder).mean
     assert finding("add@noise video more", folder).mean == finding("add@noise more video", folder).mean, "in any order"
     assert finding("add@noise more", folder).mean not in (finding("add@noise more video", folder).mean, finding("add@noise", folder).mean)
-    with pytest.raises(ValueError, match=r"an arm has no \['mroe'\]; it may have 'more' and 'video'"):
+    with pytest.raises(ValueError, match=r"an arm has no \['mroe'\]; it may have 'c23', 'more' and 'video'"):
         finding("add@noise mroe", folder)
+
+
+def test_a_word_of_an_arm_chooses_the_quality(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "results")
+    for number, kind in enumerate(FIVE):
+        odds = read_predictions(read_results(folder / "protocol.csv").query("manipulation == @kind")["key"].iloc[0], folder)
+        odds["log_odds"] = odds["label"] * 1.0 - (number == 0)  # right everywhere
+        run = Run(kind, "c23", "resnet18_narrow", "none", "mini", seed=0)
+        record(run.columns | {"data": "d"}, "protocol", predictions=odds, path=tmp_path / "results" / "protocol.csv")
+    assert finding("none@noise c23", tmp_path / "results").mean == 100
+    assert finding("none@noise", tmp_path / "results") == finding("none@noise", folder)
+    apart = finding("none@noise c23 - none@noise", tmp_path / "results")
+    assert apart.seeds == 1 and apart.mean == pytest.approx(100 - by_hand(folder, "none", 0, "auc"))
 
 
 def test_what_is_missing_is_named(folder):
