@@ -2,9 +2,9 @@
 
 An *arm* is a student by its distiller, its start and, if not 8, its epochs: ``add@teacher``, ``none@noise+16``. Words may follow:
 ``c23`` for one that sees this quality instead of c40, ``more`` for those of beyond.csv, which learnt from more people in as many
-steps, and ``video`` for the mean of its answers to the frames of a video. A *finding* is a difference of two arms or one alone, in the mean over the manipulations or
-for one of them, and a measure if it is not AUC: ``add@noise - none@noise``, ``kd@teacher - none@teacher: FaceSwap``,
-``none@noise, accuracy``, ``fr@noise more video - add@noise``.
+steps, and ``video`` for the mean of its answers to the frames of a video. A *finding* is a difference of two arms or one alone,
+in the mean over the manipulations or for one of them, and a measure if it is not AUC: ``add@noise - none@noise``,
+``kd@teacher - none@teacher: FaceSwap``, ``none@noise, accuracy``, ``fr@noise more video - add@noise``.
 
 Text that states one is bold, and names it in a comment that no reader sees: ``**+1.2 points (0.1 to 2.3)**<!-- … -->``, or
 ``**better**<!-- verdict … -->``, ``**3 seeds**<!-- seeds … -->``. ``python -m findings`` in book/ writes what the rows say there; a test compares.
