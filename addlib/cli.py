@@ -147,19 +147,20 @@ def predict(clips, weights, threshold, csv, plot, **options) -> int:
     from addlib import judge
     from addlib.detectors import read_detector
 
-    detectors, shifts = [], set()
+    detectors, windows = [], set()
     for file in weights:
         detector, about = read_detector(judge.weights_file(file))
         known = [f"{name} {about[name]}" for name in ("manipulation", "quality", "distiller") if name in about]
         print(f"{detector.name}, trained on: {', '.join(known) or 'the file does not say what'}")
         detectors.append(detector)
-        shifts.add(judge.shift_of(about))
+        windows.add((judge.shift_of(about), about.get("size", 128)))
     print("It judges what is like that: manipulation, compression, kind of people.", end=" ")
     print("About other videos it is no evidence.")
-    if options["shift"] is None:
-        if len(shifts) > 1:
-            raise click.UsageError(f"the crops of these networks were smaller by {sorted(shifts, key=str)} pixels; judge with each alone")
-        (options["shift"],) = shifts
+    if len(windows) > 1:
+        seen = sorted(windows, key=str)
+        raise click.UsageError(f"these networks saw windows (shift, size of the crop) of {seen} pixels; judge with each alone")
+    ((shift, options["size"]),) = windows
+    options["shift"] = shift if options["shift"] is None else options["shift"]
     if options["shift"] is None:
         print(f"What training took off the crops is not known (recipe {about.get('recipe')}): no pixels, or --shift.")
     found = {}

@@ -107,7 +107,8 @@ def read_results(path=None) -> pd.DataFrame:
 def record(row: Mapping, profile: str, *, predictions: pd.DataFrame | None = None, path=None) -> dict:
     """Write the row of a ``training.Trained``, which may hold more measures, in the place of an earlier one of the same key.
 
-    profile: what the training is for; tables choose by it. predictions: of columns split, video, frame, label, log_odds.
+    profile: what the training is for; tables choose by it. predictions: of columns split, video, frame, label, log_odds; they
+    go beside the table, to a folder of its name: another table may hold the same training, tested on other people.
     """
     run, path = Run.of(row), Path(path or results_file())
     if predictions is not None:
@@ -117,7 +118,7 @@ def record(row: Mapping, profile: str, *, predictions: pd.DataFrame | None = Non
         name, packing = digest(index.astype(str).to_numpy().tolist()), {"method": "gzip", "mtime": 0}
         if not (names := folder / f"index-{name}.csv.gz").is_file():
             atomic_write(names, lambda file: index.to_csv(file, index=False, compression=packing, lineterminator="\n"))
-        answers = folder / f"{run.key(row['data'])}.npz"
+        answers = folder / path.stem / f"{row.get('key') or run.key(row['data'])}.npz"
         atomic_write(answers, lambda file: np.savez_compressed(file, index=name, log_odds=odds))
     return record_measurements(run, profile, [row], path)[0]
 
@@ -125,11 +126,12 @@ def record(row: Mapping, profile: str, *, predictions: pd.DataFrame | None = Non
 def record_measurements(run: Run, profile: str, rows: list[Mapping], path) -> list[dict]:
     """Write several rows of what was measured on a trained network, in the place of earlier ones of the same key.
 
-    rows: of the same columns, ``data`` (hash of the crops it was trained on) among them. path: of their own table.
+    rows: of the same columns, ``data`` (hash of the crops it was trained on) among them, and ``key`` where the teacher was
+    another than the run says. path: of their own table.
     """
     if len({tuple(row) for row in rows}) != 1 or "data" not in rows[0]:
         raise ValueError(f"{len(rows)} rows; expected one or more with the same columns, 'data' among them")
-    path, key = Path(path), run.key(rows[0]["data"])
+    path, key = Path(path), rows[0].get("key") or run.key(rows[0]["data"])
     own, written = {"key": key, "profile": profile, **run.columns}, []
     for row in rows:
         more = {name: value for name, value in row.items() if name not in own}
@@ -144,10 +146,11 @@ def record_measurements(run: Run, profile: str, rows: list[Mapping], path) -> li
     return written
 
 
-def read_predictions(key: str, folder=None) -> pd.DataFrame:
-    """What the training of a row answered: split, video, frame, label, log_odds of fake. folder: data/results."""
-    folder = Path(folder or results_file().parent) / "predictions"
-    with np.load(folder / f"{key}.npz") as kept:
+def read_predictions(key: str, path=None) -> pd.DataFrame:
+    """What the training of a row answered: split, video, frame, label, log_odds of fake. path: of the table that has the row."""
+    path = Path(path or results_file())
+    folder = path.parent / "predictions"
+    with np.load(folder / path.stem / f"{key}.npz") as kept:
         return _index(folder / f"index-{kept['index']}.csv.gz").assign(log_odds=kept["log_odds"].astype(np.float64))
 
 

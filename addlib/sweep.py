@@ -13,7 +13,6 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from unittest import mock
 
 from addlib.files import InUseError, locked, project_root
 from addlib.provenance import code_hash, digest, imported_modules
@@ -24,13 +23,18 @@ def read_grid(path) -> tuple[dict, list[Run]]:
     """A grid file: what is run on which crops, and its runs, each once, seed after seed, teachers first.
 
     The YAML holds ``profile``, ``crops`` (relative to book/), ``common`` (settings of every run), ``runs``, a list of entries,
-    each the product of its lists, also inside its ``settings``; and, if it likes, ``notebook``, one of book/experiments other
-    than "train" that runs are given to, ``table``, where its rows go (usually "runs", or as the notebook is called), and
-    ``test_crops``, a second test set.
+    each the product of its lists, also inside its ``settings`` (where a value is a list itself, that is a list of one, such as
+    ``stage_weights_fr: [[1, 2, 4]]``); and, if it likes, ``notebook``, one of book/experiments other than "train" that runs
+    are given to, ``table``, where its rows go (usually "runs", or as the notebook is called), and ``test_crops``, a second
+    test set. Raises ValueError for a file that is none.
     """
     import yaml
 
-    about, runs = {"notebook": "train"} | yaml.safe_load(Path(path).read_text(encoding="utf-8")), {}
+    try:
+        given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML: {error}") from error
+    about, runs = {"notebook": "train"} | (given if isinstance(given, dict) else {}), {}
     if set(about) - {"table", "test_crops"} != {"notebook", "profile", "crops", "common", "runs"}:
         choices = "perhaps notebook, table, test_crops"
         raise ValueError(f"{path} has {sorted(about)}; a grid has profile, crops, common, runs, {choices}")
@@ -68,9 +72,11 @@ def sweep(grid, *, workers: int | None = None, scheduler: str | None = None, for
         force: train runs that have a row again, also where the network is kept.
         stale: train runs again whose row other code made.
     """
+    from addlib.detectors import create_detector
     from addlib.faceforensics import data_hash
     from addlib.parallel import allotted_processes, map_unordered
-    from addlib.training import Recipe, distiller_defaults
+    from addlib.training import Recipe
+    from addlib.training.distillers import changed_settings
 
     root = project_root(root)
     path = Path(grid) if Path(grid).suffix else root / "book" / "experiments" / "grids" / f"{grid}.yaml"
@@ -79,10 +85,10 @@ def sweep(grid, *, workers: int | None = None, scheduler: str | None = None, for
     about, runs = read_grid(path)
     about |= {name: str((root / "book" / about[name]).resolve()) for name in ("crops", "test_crops") if name in about}
     data, notebook = data_hash(about["crops"]), root / "book" / "experiments" / f"{about.pop('notebook')}.ipynb"
+    student = functools.cache(create_detector)  # some backbones bring defaults of their own
     for number, run in enumerate(runs):  # what is the recipe's or the distiller's anyway is no change
         changes = Recipe.named(run.recipe, **run.changes).changes
-        usual = distiller_defaults(run.distiller)
-        settings = {name: value for name, value in run.settings.items() if name not in usual or usual[name] != value}
+        settings = run.settings and changed_settings(run.distiller, run.settings, student(run.detector))
         runs[number] = replace(run, changes=changes, settings=settings)
     keys = {run: run.key(data) for run in runs}
     results = results_file(root, about["table"])
@@ -117,6 +123,7 @@ def code_behind(notebook: Path) -> str:
 def execute(job: tuple) -> tuple[str, float, str]:
     """Execute the notebook of one run; returns its name, seconds, and what went wrong."""
     import papermill
+    from jupyter_client import AsyncKernelManager
 
     root, source, name, key, parameters, threads, shares = job
     target = Path(root) / "book" / "_build" / "runs" / f"{Path(source).stem}-{key}.ipynb"
@@ -128,9 +135,14 @@ def execute(job: tuple) -> tuple[str, float, str]:
     options |= {"cwd": str(Path(source).parent), "progress_bar": False, "coalesce_streams": True}
     options["extra_arguments"] = ["--log-level=CRITICAL"]  # nothing of the kernel about itself
     start, problem = time.perf_counter(), ""
-    with _a_gpu(shares) as chosen, mock.patch.dict(os.environ, variables | chosen):
+    with _a_gpu(shares) as chosen:
+
+        class Kernel(AsyncKernelManager):  # the environment of this process belongs to other threads of a Dask worker too
+            async def start_kernel(self, **more):
+                await super().start_kernel(env=os.environ | variables | chosen, **more)
+
         try:
-            papermill.execute_notebook(source, str(target), parameters, **options)
+            papermill.execute_notebook(source, str(target), parameters, kernel_manager_class=Kernel, **options)
         except Exception as error:  # a cell that failed, a kernel that died, a notebook that cannot be read
             last = str(error).strip().splitlines()[-1:] or [""]
             problem = f"{type(error).__name__}: {last[0]} (see {target.relative_to(root)})"

@@ -141,8 +141,11 @@ def test_predict_with_several_networks(tmp_path, clip, capsys):
     assert f"probability of fake {expected:.3f}" in (said := capsys.readouterr().out) and said.count("trained on:") == 2
     other = weights(tmp_path / "other.safetensors", ABOUT | {"shift": 4})
     command = ["predict", str(clip), "--frames", "2", "--weights", paths[0], "--weights", other]
-    assert cli.main(command) == 2 and "smaller by [4, 8] pixels; judge with each alone" in capsys.readouterr().err
-    assert cli.main([*command, "--shift", "8"]) == 0
+    assert cli.main(command) == 2 and "of [(4, 128), (8, 128)] pixels; judge with each alone" in capsys.readouterr().err
+    small = weights(tmp_path / "small.safetensors", ABOUT | {"size": 96})
+    assert cli.main(["predict", str(clip), "--frames", "2", "--weights", small]) == 0
+    expected = judge.judge(clip, read_detector(small)[0], frames=2, shift=8, size=96).probability
+    assert f"probability of fake {expected:.3f}" in capsys.readouterr().out, "of crops as large as those it learnt from"
 
 
 def test_predict_with_a_recipe_that_is_not_known(tmp_path, clip, capsys):

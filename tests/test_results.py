@@ -74,6 +74,8 @@ def test_measurements_replace_those_of_the_same_training(tmp_path):
     record_measurements(ADD, "smoke", [line | {"value": 0.2} for line in lines], path)
     table = read_results(path)
     assert table["condition"].tolist() == ["dark", "bright", "dark"] and table["value"].tolist() == [0.2, 0.2, 0.1]
+    (other,) = record_measurements(ADD, "smoke", [lines[0] | {"key": "0" * 12}], path)
+    assert other["key"] == "0" * 12 and len(read_results(path)) == 4, "of another teacher than the run says"
     for wrong in ([], [{"value": 1}], [lines[0], {"data": "ff"}]):
         with pytest.raises(ValueError, match="expected one or more with the same columns, 'data' among them"):
             record_measurements(ADD, "smoke", wrong, path)
@@ -87,9 +89,11 @@ def test_predictions_are_kept_in_two_bytes_a_crop_and_names_once(tmp_path):
     for run in (ADD, ADD.teacher, ADD):
         record(row(run), "smoke", predictions=table.assign(log_odds=odds), path=path)
     assert len([file for file in folder.iterdir() if file.name.startswith("index-")]) == 1
-    answers = [(folder / f"{run.key('ff')}.npz").read_bytes() for run in (ADD, ADD.teacher)]
+    answers = [(folder / "runs" / f"{run.key('ff')}.npz").read_bytes() for run in (ADD, ADD.teacher)]
     assert answers[0] == answers[1] and len(answers[0]) < 2 * 800 + 500, "the same answers give the same file"
-    found = results.read_predictions(ADD.key("ff"), tmp_path)
+    # The same training in another table, with other answers.
+    record(row(ADD), "smoke", predictions=table[:8].assign(log_odds=0.0), path=tmp_path / "apart.csv")
+    found = results.read_predictions(ADD.key("ff"), path)
     pd.testing.assert_frame_equal(found[list(table)], table)
     assert auc(found["log_odds"], found["label"]) == pytest.approx(auc(odds, table["label"]), abs=2e-4)
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -56,9 +57,16 @@ def test_a_grid_is_the_product_of_its_lists(tmp_path):
     for wrong, words in ({"alpha": 1}, "unexpected keyword"), ({"settings": {"alpha": 1}}, "without a distiller"):
         with pytest.raises(ValueError, match=f"entry 1 of runs: .*{words}"):
             read_grid(grid(tmp_path, {"quality": "c40"} | wrong))
-    (tmp_path / "grid.yaml").write_text("profile: a")
-    with pytest.raises(ValueError, match=r"grid.yaml has \['notebook', 'profile'\]; a grid has profile, crops,"):
-        read_grid(tmp_path / "grid.yaml")
+    weights = several | {"start": "noise", "settings": {"stage_weights_fr": [[1, 2, 4]], "alpha": [1, 2]}}
+    _, runs = read_grid(grid(tmp_path, weights))
+    assert [run.settings["stage_weights_fr"] for run in runs] == [[1, 2, 4]] * 2
+    for text, words in (
+        ("profile: a", r"has \['notebook', 'profile'\]; a grid has profile, crops,"),
+        ("", r"has \['notebook'\]; a grid has profile, crops,"), ("a: [1", "is no YAML: "),
+    ):  # fmt: skip
+        (tmp_path / "grid.yaml").write_text(text)
+        with pytest.raises(ValueError, match=f"grid.yaml {words}"):
+            read_grid(tmp_path / "grid.yaml")
 
 
 def test_the_grids_of_this_project():
@@ -176,6 +184,39 @@ def test_children_get_the_gpus_of_their_parent_and_share_the_cores(project, meas
     assert [line[2:] for line in ran(project)] == [["6", "GPU-3f"], ["6", "2"]]
 
 
+@pytest.mark.slow
+def test_threads_of_a_dask_worker_do_not_change_each_others_environment(project, measure, monkeypatch, tmp_path):
+    monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(module, "_gpus", lambda: ("0", "1"))
+    about, runs = read_grid(measure)
+    source, before = project / "book" / "experiments" / f"{about.pop('notebook')}.ipynb", dict(os.environ)
+    (project / "data" / "wait-0").touch()
+    shown = []
+
+    def job(run):
+        given = run.parameters | about | {"code": "", "retrain": False}
+        return module.execute((str(project), str(source), str(run), str(run.seed), given, 1, 1))
+
+    with ThreadPoolExecutor(2) as pool:
+        waiting, other = (pool.submit(job, run) for run in runs[:2])
+        shown.append(other.result()[2])
+        assert dict(os.environ) == before, "while the other runs"
+        (project / "data" / "wait-0").unlink()
+        shown.append(waiting.result()[2])
+    assert shown == ["", ""] and sorted(line[3] for line in ran(project)) == ["0", "1"]
+
+
+def test_settings_that_a_backbone_brings_are_no_change(project, monkeypatch, capfd):
+    """Whether they are named or not, it is one training; what differs from them is another."""
+    student = {"quality": "c40", "detector": "efficientnet_b0_narrow", "distiller": "add"}
+    several = [{}, {"gamma_fr": [0.001, 1.0]}]
+    monkeypatch.setattr("addlib.parallel.map_unordered", lambda function, jobs, **how: found.extend(jobs) or [])
+    found = []
+    sweep(grid(project, student | {"settings": several}), workers=1, root=project)
+    assert "2 runs, 2 to run" in capfd.readouterr().out
+    assert [job[4]["settings"] for job in found] == [{}, {"gamma_fr": 1}]
+
+
 def test_more_runs_than_gpus_share_them_evenly(monkeypatch, tmp_path):
     monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(module, "_gpus", lambda: ("2", "GPU-3f"))
@@ -220,7 +261,7 @@ def test_a_training_and_what_is_measured_on_it(project, tree, prepared):
     assert row["large_auc"] == row["auc"] and row["large_images"] == row["images"]
     folders = {path.parent.name.rsplit("-", 1)[1] for path in (data / "runs").glob("*/row.json")}
     assert len(folders) == 2 and row["key"] in folders, "one key; and the teacher's"
-    splits = read_predictions(row["key"], data / "results")["split"].value_counts()
+    splits = read_predictions(row["key"], data / "results" / "runs.csv")["split"].value_counts()
     assert splits["test"] == splits["large"] == row["images"]
     for notebook, conditions in (("look", {"none", "shuffle"}), ("outside", {"raw", "c40", "jpeg 75"})):
         assert sweep(grid(project, run, notebook=notebook, **where), workers=1, root=project) is True

@@ -64,15 +64,17 @@ class FacePairs(Dataset):
         self._own = (RAW, RAW) if quality == "raw" else (RAW, COMPRESSED)
         self._sides = sorted({self._own[("raw", "compressed").index(name)] for name in sides})
         self.nbytes = len(self._sides) * len(self) * self.size**2 * 3
-        self.device, self._held = None, {}
-        if device is not None:
-            self.hold(device)
+        self._held: dict[int, Tensor] = {}
+        self.hold(device)
 
     def hold(self, device) -> FacePairs:
-        """Hold the crops on a device, as uint8: 64 of 128×128 from each of 1,440 videos, both sides, take 9 GB. Returns self."""
+        """Hold the crops on a device, as uint8: 64 of 128×128 from each of 1,440 videos, both sides, take 9 GB. Returns self.
+
+        None leaves them on disk.
+        """
         # One side after the other, so that the host never needs room for both.
-        self._held = {side: self._whole(side).to(device) for side in self._sides}
-        self.device, self._labels = torch.device(device), self.labels.to(device)
+        self._held = {side: self._whole(side).to(device) for side in self._sides} if device else {}
+        self.device, self._labels = device and torch.device(device), self.labels.to(device or "cpu")
         return self
 
     def __len__(self) -> int:

@@ -49,7 +49,8 @@ def prepare(
         InUseError: while another process prepares ``out``.
         OutputError: where ``out`` cannot be written, such as on a full disk; what was done by then is kept.
     """
-    out, qualities, manipulations = Path(out), list(dict.fromkeys(qualities)), manipulations and list(manipulations)
+    root, out = Path(root).resolve(), Path(out).resolve()  # a worker elsewhere has another working directory
+    qualities, manipulations = list(dict.fromkeys(qualities)), manipulations and list(manipulations)
     settings = {"frames": frames, "size": size, "seed": seed, "scale": scale, "upsample": upsample, "retry": retry}
     settings |= {"search": search, "qualities": qualities}
     if frames < 1 or size < 8 or upsample < 0 or retry < 0 or (search or 80) < 80 or "raw" not in qualities:
@@ -61,7 +62,7 @@ def prepare(
     for manipulation, group in groupby(videos, key=lambda video: video.manipulation):
         there = sorted(set().union(*(video.files for video in group)), key=qualities.index)
         if absent := [quality for quality in qualities if quality not in there]:
-            remedy = f", or prepare qualities {' '.join(there)} alone" if "raw" in there else ": faces are found on raw"
+            remedy = f", or prepare qualities {','.join(there)} alone" if "raw" in there else ": faces are found on raw"
             raise ValueError(f"{root} holds {manipulation} in {there}, and no {' or '.join(absent)}; fetch it{remedy}")
     assigned = splitting.seeded([item.ids for item in videos], seed) if splits is None else splitting.official(splits)
     splitting.check(videos, assigned)

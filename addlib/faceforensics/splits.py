@@ -33,7 +33,8 @@ def seeded(names: Iterable[Sequence[str]], seed: int = 0, shares: Sequence[float
     group_of = groups(names)
     count = len(set(group_of.values()))
     if count < 3:
-        raise ValueError(f"{count} groups of identities; expected one or more for each of three splits, or splits=")
+        wanted = "one or more for each of three splits, or splits=; what else than TARGET_SOURCE a name says, it says after __"
+        raise ValueError(f"{count} groups of identities; expected {wanted}")
     sizes = [max(1, round(share * count)) for share in shares[1:]]
     order = np.random.default_rng([seed, 1]).permutation(count)
     split_of_group = dict(zip(order.tolist(), np.repeat(SPLITS, [count - sum(sizes), *sizes]).tolist(), strict=True))

@@ -1,7 +1,6 @@
 """The FaceForensics++ folder tree: where its videos are and what their names mean."""
 
 import contextlib
-import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -53,8 +52,8 @@ class Video:
 
 
 def identities(name: str) -> tuple[str, ...]:
-    """Identities that a video's name holds: "071" → ("071",), "071_054" → ("071", "054"), target first."""
-    return tuple(re.findall(r"\d+", name.split("__")[0])) or (name,)
+    """Identities that a video's name holds: "071" → ("071",), "071_054__2" → ("071", "054"), target first; words do as well."""
+    return tuple(part for part in name.split("__")[0].split("_") if part) or (name,)
 
 
 def reals_of(manipulation: str) -> str:

@@ -47,7 +47,7 @@ def bootstrap_interval(metric: Callable, *arrays, groups, level=0.95, draws=1000
     """
     names, codes = np.unique(named("groups", groups, len(arrays[0])), return_inverse=True)
     count, generator, values = len(names), np.random.default_rng(generator), np.full(draws, np.nan)
-    for part in np.array_split(values, -(-draws * len(codes) // ELEMENTS)) if count > 1 else []:
+    for part in np.array_split(values, min(draws, -(-draws * len(codes) // ELEMENTS))) if count > 1 else []:
         drawn = [np.bincount(generator.integers(count, size=count), minlength=count) for _ in part]
         part[:] = metric(*arrays, weights=np.stack(drawn)[:, codes])
     values, low, high, p = values[~np.isnan(values)], math.nan, math.nan, math.nan

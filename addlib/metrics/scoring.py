@@ -91,20 +91,16 @@ def identities(videos) -> np.ndarray:
     evidence. Each actor of DeepFakeDetection is swapped with many others: all may be one group, which cannot be resampled.
     videos: (N,) names, with the manipulation or without. Groups are numbered in the order of their first identities.
     """
-    from addlib.faceforensics import tree
+    from addlib.faceforensics import splits, tree
 
     names, member = np.unique(to_array(videos).astype(str), return_inverse=True)
     if any(name.endswith(".mp4") for name in names):
         raise ValueError(f"videos are {names[:3].tolist()}; expected names without .mp4")
     parts = [name.rpartition("/") for name in names.tolist()]
     # The numbers of actors are others than those of the reals from the web.
-    people = [frozenset((tree.reals_of(kind), person) for person in tree.identities(video)) for kind, _, video in parts]
-    groups = []
-    for pair in set(people):
-        apart = [group for group in groups if group.isdisjoint(pair)]
-        groups = [*apart, pair.union(*(group for group in groups if not group.isdisjoint(pair)))]
-    number = {person: n for n, group in enumerate(sorted(groups, key=min)) for person in group}
-    return np.array([number[min(pair)] for pair in people])[member]
+    people = [[(tree.reals_of(kind), person) for person in tree.identities(video)] for kind, _, video in parts]
+    number = splits.groups(people)
+    return np.array([number[pair[0]] for pair in people], np.int64)[member]
 
 
 def to_array(values) -> np.ndarray:

@@ -145,5 +145,6 @@ def _claim(root, record, overwrite):
     if not found and root.exists() and any(root.iterdir()):
         raise FileExistsError(f"{root} is not empty and holds no {RECORD}; choose an empty folder (nothing is lost)")
     for folder in ("original_sequences", "manipulated_sequences"):
-        shutil.rmtree(root / folder, ignore_errors=True)
+        if (root / folder).exists():
+            shutil.rmtree(root / folder)
     atomic_write(path, lambda file: file.write((json.dumps(record, indent=1) + "\n").encode()))

@@ -59,11 +59,18 @@ def create_distiller(name: str, student: Detection, teacher: Detection, **settin
     return build(student, teacher, **fixed, **settings)
 
 
-def distiller_defaults(name: str) -> dict:
-    """The settings that a distiller has, with their defaults."""
+def distiller_defaults(name: str, student: nn.Module | None = None) -> dict:
+    """The settings that a distiller has, with their defaults; those that the student's backbone needs changed as it has them."""
     if name not in DISTILLERS:
         raise ValueError(f"unknown distiller {name!r}; there are {list(DISTILLERS)}")
-    return dict(DISTILLERS[name][2])
+    defaults = dict(DISTILLERS[name][2])
+    return defaults | {key: value for key, value in getattr(student, "loss_defaults", {}).items() if key in defaults}
+
+
+def changed_settings(name: str, settings: dict, student: nn.Module) -> dict:
+    """The settings that are no defaults for this student: those by which a training is known."""
+    usual = distiller_defaults(name, student)
+    return {key: value for key, value in settings.items() if key not in usual or usual[key] != value}
 
 
 class Baseline(Distiller):

@@ -215,7 +215,7 @@ def trainer_options(hardware: Hardware, freezes: bool = False) -> dict:
     # A notebook has no script for a second process to run: there they are forked.
     strategy = ("ddp_fork" if from_notebook() else "ddp") + "_find_unused_parameters_true" * freezes
     return {
-        "accelerator": "gpu" if hardware.kind == "cuda" else "cpu", "devices": hardware.devices, "num_nodes": hardware.nodes,
+        "accelerator": "gpu" if hardware.kind == "cuda" else "cpu", "devices": hardware.processes,
         "precision": hardware.precision, "strategy": strategy if several else "auto",
         # Some backward passes of torchvision's layers have no deterministic form on CUDA.
         "deterministic": True if hardware.kind == "cpu" else "warn",

@@ -19,7 +19,7 @@ from addlib.files import locked
 from addlib.results import Run
 
 from . import store
-from .distillers import DISTILLERS, create_distiller, distiller_defaults
+from .distillers import DISTILLERS, changed_settings, create_distiller, distiller_defaults
 from .hardware import Hardware, from_notebook, hold
 from .prediction import evaluate, predict
 from .recipe import Recipe
@@ -37,8 +37,8 @@ def fit_detector(crops, manipulation: str, quality: str, *, detector: str = "res
 def fit_student(
     crops, manipulation: str, quality: str, *, teacher, distiller: str = "add", settings: dict | None = None,
     detector: str | None = None, recipe: str | Recipe = "paper", changes: dict | None = None, seed: int = 0, start="noise",
-    folder=None, retrain: bool = False, accelerator: str = "auto", devices=1, nodes: int = 1, precision: str = "auto",
-    compile: bool = False, progress: bool | None = None,
+    folder=None, retrain: bool = False, accelerator: str = "auto", devices: int | str = 1,
+    precision: str = "auto", compile: bool = False, progress: bool | None = None,
 ) -> Trained:  # fmt: skip
     """Train a student on crops of one quality under a frozen teacher, who sees the same crops raw.
 
@@ -56,7 +56,8 @@ def fit_student(
         folder: where trainings are kept. One with the same settings, crops, code, versions and hardware is loaded instead of
             trained again, unless ``retrain``, and an interrupted one goes on after its last whole epoch. None keeps nothing.
         accelerator: "auto", "gpu" or "cpu".
-        devices, nodes: as Lightning's Trainer; several devices train in parallel, each on its share of a batch.
+        devices: how many, or "auto" for all GPUs; several train in parallel, each on its share of a batch. Which GPUs they are
+            is what CUDA_VISIBLE_DEVICES says.
         precision: a name of Lightning's, or "auto", see ``training.autocast``.
         compile: torch.compile of the student.
         progress: show a bar; None shows it to people: in a terminal, or in a notebook that nobody runs headlessly.
@@ -74,7 +75,7 @@ def fit_student(
         raise ValueError("which detector? give its name, or a teacher that has one")
     if start == "teacher" and guide.name != detector:
         raise ValueError(f"start is 'teacher', a {guide.name}, and the student is a {detector}; give both one backbone")
-    hardware = Hardware.choose(accelerator, devices, nodes, precision)
+    hardware = Hardware.choose(accelerator, devices, precision)
     if folder is None and hardware.processes > 1 and not from_notebook():
         raise ValueError(f"folder is None, and {hardware.processes} processes have to find the same weights; give a folder")
     sides = ("compressed",) if distiller == "none" else ("raw", "compressed")
@@ -87,12 +88,15 @@ def fit_student(
         # F3-Net is built for one size.
         options = {"size": size} if "size" in detector_options(detector) else {}
         student = create_detector(detector, weights=weights, **options)
-        loss, settings = _distiller(distiller, student, guide, size, settings or {})
+        loss = _distiller(distiller, student, guide, size, settings or {})
+    settings = changed_settings(distiller, settings or {}, student)
     if start == "teacher":
         student.load_state_dict(guide.state_dict())
     run = Run(manipulation, quality, detector, distiller, recipe.name, recipe.changes, seed, str(start), settings)
     data, versions = data_hash(crops), {name: version(name) for name in PACKAGES}
     key = run.key(data)
+    if run.teacher and getattr(teacher, "key", None) != run.teacher.key(data):  # another teacher, another training
+        key = provenance.digest([key, store.weights_hash(guide)])
     threads = torch.get_num_threads() if hardware.kind == "cpu" else None
     foreign = store.foreign_code(student, loss, DETECTORS[detector], DISTILLERS[distiller][0])
     networks = [network and store.weights_hash(network) for network in (student, guide)]
@@ -141,7 +145,7 @@ def fit_student(
         table = pd.concat([validated.table("val"), tested.table("test")], ignore_index=True)
         trained = Trained(student, row, store.read_history(work), table, None if folder is None else work)
         if folder is not None and hardware.is_first():
-            store.save(trained, {name: row[name] for name in ABOUT} | {"shift": recipe.shift})
+            store.save(trained, {name: row[name] for name in ABOUT} | {"shift": recipe.shift, "size": train.size})
         return trained
 
 
@@ -157,12 +161,10 @@ def _size(train: FacePairs, recipe: Recipe) -> int:
 
 
 def _distiller(name: str, student: nn.Module, teacher: nn.Module | None, size: int, settings: dict):
-    """The distiller, fitted to what both networks give back for crops of this size; and its settings that are no defaults."""
-    defaults, answers = distiller_defaults(name), (None, None)
-    own = {key: value for key, value in getattr(student, "loss_defaults", {}).items() if key in defaults}
-    if name != "none":
-        with torch.no_grad():
-            crops = torch.zeros(2, 3, size, size)
-            answers = [copy.deepcopy(network).cpu().eval()(crops) for network in (student, teacher)]
-    loss, known = create_distiller(name, *answers, **own | settings), defaults | own
-    return loss, {key: value for key, value in settings.items() if known[key] != value}
+    """The distiller, fitted to what both networks give back for crops of this size."""
+    if name == "none":
+        return create_distiller(name, None, None, **settings)
+    with torch.no_grad():
+        crops = torch.zeros(2, 3, size, size)
+        answers = [copy.deepcopy(network).cpu().eval()(crops) for network in (student, teacher)]
+    return create_distiller(name, *answers, **distiller_defaults(name, student) | settings)

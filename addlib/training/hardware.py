@@ -31,15 +31,14 @@ def autocast(device, precision: str = "auto") -> contextlib.AbstractContextManag
 
 @dataclass(frozen=True)
 class Hardware:
-    """kind: "cuda" or "cpu". devices: how many on a node, or a list of numbers. precision: Lightning's name."""
+    """kind: "cuda" or "cpu". processes: that train in parallel, one a device. precision: Lightning's name."""
 
     kind: str
-    devices: int | list
-    nodes: int
+    processes: int
     precision: str
 
     @classmethod
-    def choose(cls, accelerator: str = "auto", devices=1, nodes: int = 1, precision: str = "auto") -> Hardware:
+    def choose(cls, accelerator: str = "auto", devices: int | str = 1, precision: str = "auto") -> Hardware:
         """Raises ValueError for an accelerator that is unknown or not there, or cannot be used from here."""
         if accelerator not in ("auto", "cpu", "gpu"):
             raise ValueError(f"unknown accelerator {accelerator!r}; there are 'auto', 'cpu' and 'gpu'")
@@ -49,15 +48,13 @@ class Hardware:
         kind = "cuda" if found and accelerator != "cpu" else "cpu"
         if devices in ("auto", -1, "-1"):
             devices = torch.cuda.device_count() if kind == "cuda" else 1
-        hardware = cls(kind, devices if isinstance(devices, list) else int(devices), nodes, precision)
+        if not str(devices).isdecimal() or int(devices) < 1:
+            remedy = 'a number of devices or "auto"; CUDA_VISIBLE_DEVICES says which they are'
+            raise ValueError(f"devices is {devices!r}, expected {remedy}")
+        hardware = cls(kind, int(devices), precision)
         if precision == "auto" and kind == "cuda" and hardware.processes > 1 and from_notebook():
             precision = "bf16-mixed"  # asking the GPU would use it, and then Lightning could not fork
         return replace(hardware, precision=choose_precision(precision, kind))
-
-    @property
-    def processes(self) -> int:
-        """That train in parallel, on all nodes together."""
-        return (self.devices if isinstance(self.devices, int) else len(self.devices)) * self.nodes
 
     def is_first(self) -> bool:
         """Whether this process is the first of a parallel training, by the number that Lightning or the launcher gave it."""
@@ -88,6 +85,7 @@ def free_memory() -> int:
 
 def hold(pairs: FacePairs, device: str) -> None:
     """Hold crops on the device if they fit, else in the memory of the host, else leave them on disk."""
+    pairs.hold(None)  # wherever they were before
     for place, fits in ((device, device != "cpu"), ("cpu", pairs.nbytes < 0.8 * free_memory())):
         if fits:
             with contextlib.suppress(MemoryError, RuntimeError):  # torch raises the second in the place of the first

@@ -88,7 +88,7 @@ def _pseudo_values(arm: str, manipulation: str, measure: str, folder: Path | Non
     """For each seed what each pair of identities adds to the measure."""
     found, by_video = {}, "video" in arm.split() or measure.startswith("video")
     for row in rows_of(arm, manipulation, folder).itertuples():
-        seen = read_predictions(row.key, folder)
+        seen = read_predictions(row.key, table_of(arm, folder))
         seen = seen[seen["split"] == "large"]
         labels, videos, odds = seen["label"], seen["video"], seen["log_odds"]
         metric, answers = metrics.auc, odds
@@ -116,19 +116,24 @@ def _people(videos: tuple[str, ...]) -> np.ndarray:
 
 def rows_of(arm: str, manipulation: str | None = None, folder: Path | None = None) -> pd.DataFrame:
     """The rows of an arm, of students; "raw" stands for the teachers. Raises ValueError for words that an arm does not have."""
-    arm, *words = arm.split()
+    arm_and_words, (arm, *words) = arm, arm.split()
     distiller, _, start = ("none@noise" if arm == "raw" else arm).partition("@")
     start, _, epochs = start.partition("+")
     if unknown := set(words) - {"c23", "more", "video"}:
         raise ValueError(f"an arm has no {sorted(unknown)}; it may have 'c23', 'more' and 'video'")
-    table = "beyond" if "more" in words else "protocol"
-    rows = _table(folder / f"{table}.csv" if folder else results_file(name=table))
+    rows = _table(table_of(arm_and_words, folder))
     epochs = epochs or ("2" if "more" in words else "")  # four times the crops in an epoch
     wanted = {"distiller": distiller, "start": start, "changes": f'{{"epochs": {epochs}}}' if epochs else "{}"}
     for column, value in (wanted | {"settings": "{}"}).items():
         rows = rows[rows[column] == value]
     rows = rows[rows["quality"] == ("raw" if arm == "raw" else "c23" if "c23" in words else "c40")]
     return rows if manipulation is None else rows[rows["manipulation"] == manipulation]
+
+
+def table_of(arm: str, folder: Path | None = None) -> Path:
+    """The file with the rows of an arm."""
+    name = "beyond" if "more" in arm.split() else "protocol"
+    return folder / f"{name}.csv" if folder else results_file(name=name)
 
 
 @cache

@@ -40,7 +40,7 @@ def test_sides_of_a_seed_are_of_the_same_crops_and_of_c40(folder, tmp_path):
     """Trained again on another machine, whose crops differ, or at another quality, a seed does not count twice."""
     shutil.copytree(folder, tmp_path / "results")
     shutil.copytree(folder, tmp_path / "lacking")
-    odds = read_predictions(read_results(folder / "protocol.csv")["key"][0], folder)
+    odds = read_predictions(read_results(folder / "protocol.csv")["key"][0], folder / "protocol.csv")
     for data, quality in (("other", "c40"), ("d", "c23")):
         run = Run(FIVE[0], quality, "resnet18_narrow", "none", "mini", seed=2)
         record(run.columns | {"data": data}, "protocol", predictions=odds, path=tmp_path / "results" / "protocol.csv")
@@ -55,10 +55,11 @@ def test_sides_of_a_seed_are_of_the_same_crops_and_of_c40(folder, tmp_path):
 
 def by_hand(folder, distiller, seed, measure, table="protocol"):
     """The mean over the manipulations, by scikit-learn."""
-    rows = read_results(folder / f"{table}.csv").query("distiller == @distiller and seed == @seed")
+    path = folder / f"{table}.csv"
+    rows = read_results(path).query("distiller == @distiller and seed == @seed")
     found = []
     for key in rows["key"]:
-        seen = read_predictions(key, folder)
+        seen = read_predictions(key, path)
         if measure.startswith("video"):
             seen["log_odds"] = 1 / (1 + np.exp(-seen["log_odds"])) - 0.5
             seen = seen.groupby("video", sort=False)[["label", "log_odds"]].mean()
@@ -96,7 +97,8 @@ def test_words_of_an_arm_choose_the_table_and_the_measure_of_one_side(folder):
 def test_a_word_of_an_arm_chooses_the_quality(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "results")
     for number, kind in enumerate(FIVE):
-        odds = read_predictions(read_results(folder / "protocol.csv").query("manipulation == @kind")["key"].iloc[0], folder)
+        path = folder / "protocol.csv"
+        odds = read_predictions(read_results(path).query("manipulation == @kind")["key"].iloc[0], path)
         odds["log_odds"] = odds["label"] * 1.0 - (number == 0)  # right everywhere
         run = Run(kind, "c23", "resnet18_narrow", "none", "mini", seed=0)
         record(run.columns | {"data": "d"}, "protocol", predictions=odds, path=tmp_path / "results" / "protocol.csv")

@@ -46,6 +46,23 @@ def test_manifest_has_a_row_for_each_video_and_quality(prepared):
     assert len(people) == 8 and (people.nunique() == 1).all() and set(table["split"]) == {"train", "val", "test"}
 
 
+def test_people_may_be_named_by_words_and_workers_be_elsewhere(tree, tmp_path, monkeypatch):
+    """Their fakes are in the split of both; and no path that a worker gets hangs on where the command was called."""
+    name = "anna bob carl dora emil fred gina hans".split().__getitem__
+    for folder in ("original_sequences/youtube", "manipulated_sequences/FaceSwap"):
+        for path in (tree / folder / "raw" / "videos").iterdir():
+            stem = "_".join(name(int(number)) for number in path.stem.split("_")) + "__take1" * ("_" in path.stem)
+            (copy := tmp_path / "words" / folder / "raw" / "videos" / f"{stem}.mp4").parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
+    given, whole = [], parallel.map_unordered
+    monkeypatch.setattr(parallel, "map_unordered", lambda f, jobs, **how: given.extend(jobs) or whole(f, jobs, **how))
+    monkeypatch.chdir(tmp_path)
+    table = prepare("words", "out", qualities=["raw"])
+    people = table.assign(id=table["ids"].str.split("_")).explode("id").groupby("id")["split"]
+    assert len(people) == 8 and (people.nunique() == 1).all() and set(table["split"]) == {"train", "val", "test"}
+    assert all(item.files["raw"].is_absolute() and out.is_absolute() for item, out, _ in given)
+
+
 def test_qualities_are_aligned_to_the_pixel(tree, prepared):
     """Each quality's crops are what the box of the raw face cuts out of that quality's own frames, computed here anew."""
     name = faceforensics.read_manifest(prepared).query("manipulation == 'FaceSwap'")["video"].iloc[0]
@@ -111,7 +128,7 @@ def test_splits_of_the_user(tree, tmp_path):
         ({"search": 40}, "'search': 40.*search ≥ 80"),
         ({"splits": {"train": [["0", "1"]], "val": [["2", "3"]], "test": [["4", "5"]]}}, "zeros"),
         ({"splits": {"train": [["900", "901"]]}}, "no video on disk is in train"),
-        ({"without": ("c23",)}, r"holds FaceSwap in \['raw', 'c40'\], and no c23; .* prepare qualities raw c40 alone"),
+        ({"without": ("c23",)}, r"holds FaceSwap in \['raw', 'c40'\], and no c23; .* prepare qualities raw,c40 alone"),
         ({"without": ("raw", "c23")}, r"FaceSwap in \['c40'\], and no raw or c23; fetch it: faces are found on raw"),
     ],
 )

@@ -1,6 +1,7 @@
 import pytest
 
 from addlib.faceforensics import MANIPULATIONS, discover
+from addlib.faceforensics.tree import identities
 
 
 def plant(root, manipulations=("Deepfakes", "FaceSwap"), raw="raw"):
@@ -29,6 +30,12 @@ def test_what_is_there_is_found_and_a_subset_can_be_asked_for(tmp_path):
     few = discover(tmp_path, ["FaceSwap"], ("raw", "c40"))
     assert {video.manipulation for video in few} == {"original", "FaceSwap"}
     assert all(set(video.files) == {"raw", "c40"} for video in few)
+
+
+def test_identities_are_numbers_or_words():
+    names = {"071": ("071",), "071_054": ("071", "054"), "anna_bob": ("anna", "bob"), "id0_id1__0007": ("id0", "id1")}
+    assert {name: identities(name) for name in names | {"__": ()}} == names | {"__": ("__",)}
+    assert identities("01_02__outside_talking_still_laughing__YVGY8LOK") == ("01", "02")
 
 
 def test_missing_folders_are_named(tmp_path):

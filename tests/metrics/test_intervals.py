@@ -36,6 +36,8 @@ def test_seed_decides_and_order_names_and_blocks_do_not(monkeypatch):
     assert bootstrap_interval(auc, probabilities, labels, groups=group, draws=100, generator=4) != first
     order = np.random.default_rng(1).permutation(len(labels))
     names = np.array([f"original/{g:03d}" for g in group], object)
+    monkeypatch.setattr(intervals, "ELEMENTS", len(labels) // 2)
+    assert bootstrap_interval(auc, probabilities, labels, groups=group, draws=100, generator=3) == first
     monkeypatch.setattr(intervals, "ELEMENTS", 7 * len(labels))
     given = {"draws": 100, "generator": np.random.default_rng(3)}
     again = bootstrap_interval(auc, torch.tensor(probabilities[order]), labels[order], groups=names[order], **given)

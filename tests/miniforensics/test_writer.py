@@ -2,6 +2,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -33,6 +34,16 @@ def test_same_bytes_whatever_the_workers_and_the_process(tree, tmp_path):
     code = f"from addlib import miniforensics; miniforensics.generate({str(tmp_path / 'b')!r}, **{TREE}, workers=1)"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert digests(tmp_path / "a") == digests(tmp_path / "b") == digests(tree)
+
+
+def test_what_cannot_be_removed_is_no_new_data(tmp_path, monkeypatch):
+    root = miniforensics.generate(tmp_path / "mini", **SMALL)
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    monkeypatch.setattr("shutil.rmtree", Mock(side_effect=PermissionError("read-only")))
+    with pytest.raises(PermissionError):
+        miniforensics.generate(root, **SMALL | {"seed": 4}, overwrite=True)
+    files = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    assert files == before, "nor does a record say so"
 
 
 def test_another_seed_other_people(tree, tmp_path):

@@ -50,8 +50,11 @@ def test_validation_auc_of_a_sure_network_and_of_one_class(odds, labels, wanted)
 
 def test_several_devices(monkeypatch):
     monkeypatch.setattr(engine, "from_notebook", lambda: False)
-    both, alone = (hardware.Hardware.choose("cpu", count, 1, "32-true") for count in ("2", "auto"))
+    both, alone = (hardware.Hardware.choose("cpu", count, "32-true") for count in ("2", "auto"))
     assert (both.processes, alone.processes) == (2, 1)
+    for wrong in ([1], 0, "1,2"):
+        with pytest.raises(ValueError, match="expected a number of devices or .*CUDA_VISIBLE_DEVICES"):
+            hardware.Hardware.choose("cpu", wrong)
     # Only a frozen body leaves parameters without a gradient, and looking for them costs.
     found = [trainer_options(each, freezes)["strategy"] for each in (alone, both) for freezes in (False, True)]
     assert found == ["auto", "auto", "ddp", "ddp_find_unused_parameters_true"]
@@ -68,8 +71,11 @@ def test_crops_are_held_where_there_is_room(prepared, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(FacePairs, "_whole", Mock(side_effect=error("can't allocate memory")))
             assert place() is place("meta") is None, "read from disk"
+    pairs = FacePairs(prepared, "FaceSwap", "c40", "train", device="cpu")
     monkeypatch.setattr(hardware, "free_memory", lambda: 100)
     assert place() is None
+    hardware.hold(pairs, "cpu")
+    assert pairs.device is None and not pairs._held, "held before, and without room now"
 
 
 def test_epochs_differ_and_return(prepared):

@@ -18,6 +18,7 @@ from addlib.detectors import read_detector
 from addlib.faceforensics import data_hash, read_manifest
 from addlib.results import Run
 from addlib.training import Distiller, Recipe, fit_detector, fit_student, register_distiller
+from addlib.training.distillers import changed_settings
 from addlib.training.engine import TrainingTask
 
 SHORT = {"epochs": 3, "batch_size": 4, "validations": 2}
@@ -116,9 +117,21 @@ def test_what_a_backbone_changes_of_the_loss(prepared, teacher, monkeypatch):
     monkeypatch.setattr(type(teacher.detector), "loss_defaults", {"gamma_fr": 0.5, "unknown": 1}, raising=False)
     monkeypatch.setattr(TrainingTask, "on_fit_start", lambda task: used.append(task.distiller.loss.frequency.gamma))
     choices = {}, {"gamma_fr": 0.5, "beta": 16.0}, {"gamma_fr": 1.0}
+    assert [changed_settings("add", each, teacher.detector) for each in choices] == [{}, {}, {"gamma_fr": 1.0}]
     rows = [student(prepared, teacher, settings=settings, changes=BRIEF).row for settings in choices]
     assert used == [0.5, 0.5, 1.0] and rows[0]["key"] == rows[1]["key"] != rows[2]["key"]
     assert [row["settings"] for row in rows] == [{}, {}, {"gamma_fr": 1}]
+
+
+def test_another_teacher_is_another_training(prepared, teacher):
+    other = detector(prepared, seed=1, changes=BRIEF)
+    guides = teacher, other, other.detector, teacher.detector
+    options = {"distiller": "kd", "changes": BRIEF}
+    keys = [student(prepared, guide, **options).row["key"] for guide in guides]
+    run = Run("FaceSwap", "c40", "resnet18_narrow", "kd", "mini", Recipe.named("mini", **BRIEF).changes)
+    own = student(prepared, detector(prepared, changes=BRIEF), **options).row["key"]
+    assert own == run.key(data_hash(prepared)) and len({own, *keys}) == 3
+    assert keys[0] == keys[3] and keys[1] == keys[2], "by its weights, kept or not"
 
 
 KILLED = """
