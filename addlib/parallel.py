@@ -15,8 +15,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 SYSTEM = Path("/")
-# Files of a control group, version 2 and 1: microseconds of all cores in a period, bytes of memory.
+# Files of a control group, version 2 and 1: microseconds of all cores in a period, bytes of memory; and with what is taken.
 LIMITS = ("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us"), ("memory.max",), ("memory.limit_in_bytes",)
+MEMORY = ("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")
 MEMORY_OF_A_PROCESS = 1 << 30  # bytes that a process is reckoned with where the number of processes is not given
 
 
@@ -27,16 +28,29 @@ def allotted_processes() -> int:
         limits.append(int(os.environ["SLURM_CPUS_PER_TASK"]))
     with contextlib.suppress(OSError, ValueError, AttributeError):  # not on Windows
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MEMORY_OF_A_PROCESS)
-    with contextlib.suppress(OSError):  # on Linux alone
+    for amount, *period in _numbers(LIMITS):
+        limits += [amount // (period[0] if period else MEMORY_OF_A_PROCESS)] if amount > 0 else []
+    return max(1, min(limits))
+
+
+def free_memory() -> int:
+    """Bytes that this job may still take on this machine, within what it was allotted."""
+    limits = [sys.maxsize, *(limit - taken for limit, taken in _numbers(MEMORY))]
+    with contextlib.suppress(OSError, IndexError):
+        limits.append(1024 * int((SYSTEM / "proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0]))
+    return min(limits)
+
+
+def _numbers(kinds: tuple[tuple[str, ...], ...]) -> Iterator[list[int]]:
+    """What the files of each kind hold, in the control groups of this process and those above them; on Linux alone."""
+    with contextlib.suppress(OSError):
         places = [line.split(":", 2)[1:] for line in (SYSTEM / "proc/self/cgroup").read_text().splitlines()]
         # Version 2 of control groups has one tree, without a name; version 1 has one for each controller.
         named = [(name, path.strip("/")) for names, path in places for name in names.split(",")]
         trees = [SYSTEM / "sys/fs/cgroup" / name / path for name, path in named]
-        for group, files in itertools.product((group for own in trees for group in (own, *own.parents)), LIMITS):
-            with contextlib.suppress(OSError, ValueError):  # not every group has a limit; "max" and -1 are none
-                amount, *period = (int(word) for name in files for word in (group / name).read_text().split())
-                limits += [amount // (period[0] if period else MEMORY_OF_A_PROCESS)] if amount > 0 else []
-    return max(1, min(limits))
+        for group, files in itertools.product((group for own in trees for group in (own, *own.parents)), kinds):
+            with contextlib.suppress(OSError, ValueError):  # not every group has a limit; "max" is none
+                yield [int(word) for name in files for word in (group / name).read_text().split()]
 
 
 def map_unordered(

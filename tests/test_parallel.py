@@ -8,7 +8,7 @@ import cv2
 import pytest
 
 from addlib import parallel
-from addlib.parallel import allotted_processes, map_unordered, one_thread
+from addlib.parallel import allotted_processes, free_memory, map_unordered, one_thread
 
 
 def double(value):
@@ -136,6 +136,12 @@ def test_as_many_processes_as_were_allotted(monkeypatch, tmp_path, own, steps):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text(f"{text}\n")
         assert allotted_processes() == expected, file
+    assert free_memory() == sys.maxsize, "nothing says how much is taken"
+    (limit,) = (tmp_path / "sys").rglob("job/1/memory.*")
+    limit.with_name(limit.name.replace("max", "current").replace("limit", "usage")).write_text("1000")
+    assert free_memory() == int(limit.read_text()) - 1000
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 9 kB\nMemAvailable:   2 kB\n")
+    assert free_memory() == 2048
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")
     assert allotted_processes() == 2
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
 from addlib.faceforensics.pairs import FacePairs
+from addlib.parallel import free_memory
 
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # what autocast computes in, by Lightning's names
 
@@ -68,19 +68,6 @@ class Hardware:
 def from_notebook() -> bool:
     """Whether there is no script that further processes could run: a notebook, a session, code from standard input."""
     return hasattr(sys, "ps1") or not hasattr(sys.modules["__main__"], "__file__")
-
-
-def free_memory() -> int:
-    """Bytes that this job may still take on the host, within what it was allotted."""
-    limits = [sys.maxsize]
-    with contextlib.suppress(OSError, IndexError):
-        limits.append(1024 * int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0]))
-    with contextlib.suppress(OSError):
-        own = Path("/sys/fs/cgroup") / Path("/proc/self/cgroup").read_text().rpartition("0::/")[2].strip()
-        for group in (own, *own.parents):
-            with contextlib.suppress(OSError, ValueError):  # "max" is no limit
-                limits.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
-    return min(limits)
 
 
 def hold(pairs: FacePairs, device: str) -> None:
