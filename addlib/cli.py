@@ -48,8 +48,16 @@ def _output(context, option, file):
     return file
 
 
+def _names(context, option, text):
+    if text is None:
+        return None
+    if not (given := [name.strip() for name in text.split(",") if name.strip()]):
+        raise click.BadParameter(f"{text!r} names nothing; expected names with commas between them")
+    return given
+
+
 number = partial(click.option, type=int, metavar="N")
-names = partial(click.option, metavar="A,B", callback=lambda context, option, text: text and text.split(","))
+names = partial(click.option, metavar="A,B", callback=_names)
 output = partial(click.option, metavar="FILE", callback=_output)
 folder = partial(click.argument, type=click.Path(exists=True, file_okay=False))
 scheduler = click.option("--scheduler", metavar="ADDRESS", help="Dask, e.g. tcp://host:8786 (default: local).")
@@ -65,7 +73,7 @@ def commands() -> None:
 @click.argument("root")
 @number("--people", help="Identities (default: 200).")
 @number("--frames", help="Frames of each video (default: 8).")
-@number("--seed", help="The same seed gives the same bytes (default: 0).")
+@number("--seed", type=click.IntRange(0), help="The same seed gives the same bytes (default: 0).")
 @number("--workers", help="Processes (default: one per core).")
 @click.option("--overwrite", is_flag=True, help="Replace a tree made with other settings.")
 def generate(root: str, **options) -> None:
@@ -82,7 +90,7 @@ def generate(root: str, **options) -> None:
 @names("--qualities", help="Of raw,c23,c40 (default: all three).")
 @number("--frames", help="Frames sampled from each video (default: 64).")
 @number("--size", help="Edge of a crop in pixels (default: 128).")
-@number("--seed", help="Seed of frames and of split (default: 0).")
+@number("--seed", type=click.IntRange(0), help="Seed of frames and of split (default: 0).")
 @number("--upsample", help="Doublings of a frame before the search (default: 0).")
 @number("--retry", help="More doublings where no face is found (default: 1).")
 @number("--search", help="Shrink frames of more pixels for the search (default: 480).")
@@ -137,7 +145,7 @@ def sweep(grid: str, **options) -> int:
               help="data/runs/NAME/weights.safetensors, or NAME alone; again for more networks, which answer together.")
 @number("--frames", help="Frames to look at, evenly spread (default: 64).")
 @number("--shift", help="Pixels that training took off the crops (default: as the weights say).")
-@click.option("--threshold", type=float, default=0.5, show_default=True, help="Fake above this probability.")
+@click.option("--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Fake above this probability.")
 @output("--csv", help="Write frame, time, box and probability of every frame.")
 @output("--plot", help="Draw the probability over time (.png, .svg or .pdf).")
 def predict(clips, weights, threshold, csv, plot, **options) -> int:

@@ -40,13 +40,15 @@ def read_grid(path) -> tuple[dict, list[Run]]:
         raise ValueError(f"{path} has {sorted(about)}; a grid has profile, crops, common, runs, {choices}")
     about = {"table": "runs" if about["notebook"] == "train" else about["notebook"]} | about
     common, entries = about.pop("common"), about.pop("runs")
+    if not isinstance(entries, list) or not entries:
+        raise ValueError(f"{path}: runs is {entries!r}, expected a list of entries, such as - {{distiller: add}}")
     for number, entry in enumerate(entries, 1):
         try:
             merged = common | entry
             several = merged.get("settings", {})
             merged["settings"] = sum(map(_product, several if isinstance(several, list) else [several]), [])
             runs |= dict.fromkeys(Run(**each) for each in _product(merged))
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"{path}, entry {number} of runs: {error}") from error
     # Others wait for a teacher, so teachers come first, and neighbours in the list have different ones.
     return about, sorted(runs, key=lambda run: (run.seed, run.quality != "raw" or run.distiller != "none"))

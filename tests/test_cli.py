@@ -39,7 +39,7 @@ def test_prepare_passes_on_what_is_given_and_lists_what_is_not_ok(tmp_path, monk
     prepare = Mock(side_effect=lambda *about, **options: pd.DataFrame(rows, columns=COLUMNS))
     monkeypatch.setattr(faceforensics, "prepare", prepare)
     monkeypatch.setattr(faceforensics, "data_hash", Mock(return_value="0123456789ab"))
-    assert cli.main([*command, "--frames", "3", "--seed", "0", "--qualities", "raw,c40"]) == 0
+    assert cli.main([*command, "--frames", "3", "--seed", "0", "--qualities", "raw, c40,"]) == 0
     prepare.assert_called_once_with(str(tmp_path), "out", frames=3, seed=0, qualities=["raw", "c40"])
     said = capsys.readouterr().out
     assert "1 ok, 0 short, 0 failed\ndata hash 0123456789ab\n1 rows of out/manifest.csv say in their note" in said
@@ -79,6 +79,7 @@ def test_an_error_is_one_line_without_a_traceback(tmp_path, capsys, monkeypatch,
 @pytest.mark.parametrize(
     "command",
     ["prepare", "generate x --people many", "book", "verify nowhere", "predict --weights x nowhere.mp4"]
+    + ["predict . --weights x --threshold 50", "generate x --seed -1", "prepare . x --manipulations ,"]
     + [f"predict . --weights x {option}" for option in ("--plot a.xyz", "--plot nowhere/a.png", "--csv nowhere/a.csv")],
 )
 def test_a_wrong_command_line_returns_two(capsys, command):

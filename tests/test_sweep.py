@@ -57,6 +57,10 @@ def test_a_grid_is_the_product_of_its_lists(tmp_path):
     for wrong, words in ({"alpha": 1}, "unexpected keyword"), ({"settings": {"alpha": 1}}, "without a distiller"):
         with pytest.raises(ValueError, match=f"entry 1 of runs: .*{words}"):
             read_grid(grid(tmp_path, {"quality": "c40"} | wrong))
+    with pytest.raises(ValueError, match="runs is None, expected a list of entries"):
+        read_grid(grid(tmp_path, runs=None))
+    with pytest.raises(ValueError, match="entry 1 of runs: "):
+        read_grid(grid(tmp_path, {"quality": "c40", "distiller": "add", "settings": 3}))
     weights = several | {"start": "noise", "settings": {"stage_weights_fr": [[1, 2, 4]], "alpha": [1, 2]}}
     _, runs = read_grid(grid(tmp_path, weights))
     assert [run.settings["stage_weights_fr"] for run in runs] == [[1, 2, 4]] * 2

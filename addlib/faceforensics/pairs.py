@@ -63,6 +63,10 @@ class FacePairs(Dataset):
         # The sides that are files of their own: one if the quality is raw.
         self._own = (RAW, RAW) if quality == "raw" else (RAW, COMPRESSED)
         self._sides = sorted({self._own[("raw", "compressed").index(name)] for name in sides})
+        for path, count in [each for side in self._sides for each in zip(self._files[side], counts, strict=True)]:
+            if (there := len(_mapped(self.out / path))) != count:
+                said = f"{path} holds {there} crops, {self.out}/manifest.csv says {count}"
+                raise ValueError(f"{said}: a preparation with other settings was interrupted; run addlib prepare again")
         self.nbytes = len(self._sides) * len(self) * self.size**2 * 3
         self._held: dict[int, Tensor] = {}
         self.hold(device)

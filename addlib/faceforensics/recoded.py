@@ -48,9 +48,9 @@ class RecodedPairs(FacePairs):
         if kept:
             self.kbits = float(np.mean([_rate(there[name].files[condition]) for name in names]))
             return
-        codecs.parse(condition)
+        chain = [codecs.CODECS[name] for name, _ in codecs.parse(condition) if name in codecs.CODECS]
         libraries = [provenance.versions().get(name) for name in ("numpy", "opencv", "av")]
-        made_with = provenance.digest([*libraries, provenance.code_hash(__name__)])
+        made_with = provenance.digest([*libraries, chain, provenance.code_hash(__name__)])
         folder = f"{'-'.join(condition.replace('>', ' ').split())}-{made_with}"
         cache = Path(cache or out.parent / "conditions") / data_hash(out) / folder
         paths = [cache / f"{name}.npz" for name in names]

@@ -1,6 +1,7 @@
 """Training, validation and test identities. A pair of identities never crosses a border: its four videos show the same faces."""
 
 import json
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -76,7 +77,14 @@ def split_of(ids: Sequence[str], assigned: dict[str, str]) -> str | None:
 
 
 def check(videos: Sequence[Video], assigned: dict[str, str]) -> None:
-    """Raise ValueError where an identity's number is spelled in two ways, such as 71 and 071, or no video of a split is there."""
+    """Raise ValueError where a number is spelled in two ways, such as 71 and 071, or no video of a split is there.
+
+    Warns of fakes whose names link them to no real video.
+    """
+    reals = {identity for video in videos if not video.label for identity in video.ids}
+    if alone := [video.name for video in videos if video.label and not reals.intersection(video.ids)]:
+        wanted = "expected TARGET_SOURCE of real videos, spelled alike: else the same person may be in several splits"
+        warnings.warn(f"{len(alone)} fakes name no real video that is there, such as {alone[0]}; {wanted}", stacklevel=3)
     for family in {reals_of(video.manipulation) for video in videos}:
         there = {i for video in videos if reals_of(video.manipulation) == family for i in video.ids if i.isdecimal()}
         spelled = {int(identity): identity for identity in sorted(there, reverse=True)}

@@ -81,7 +81,11 @@ class TrainingTask(lightning.LightningModule):
         if self.distiller is not None:
             with torch.no_grad():
                 target = self._teacher[0](self._window(raw, *place))
-            terms |= self.distiller(answer, target, labels, generator)
+            found = self.distiller(answer, target, labels, generator)
+            if not isinstance(found, dict) or "cross_entropy" in found:
+                said = f"{type(self.distiller).__name__} returned {list(found) if isinstance(found, dict) else type(found).__name__}"
+                raise ValueError(f"{said}; expected a dict of named terms, none of them 'cross_entropy', which is the labels'")
+            terms |= found
         loss = torch.stack(list(terms.values())).sum()
         seen = {name: term.detach() for name, term in terms.items()}
         # Looked at later: asking now whether they are finite would wait for the device.

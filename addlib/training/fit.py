@@ -67,6 +67,8 @@ def fit_student(
     """
     recipe = Recipe.named(recipe, **(changes or {}))
     guide = teacher.detector if isinstance(teacher, Trained) else teacher
+    if isinstance(guide, str | Path):
+        raise ValueError(f"teacher is a {type(guide).__name__}, expected a Trained or a detector, such as of read_detector(path)")
     if (guide is None) != (distiller == "none" and start != "teacher"):
         given = f"teacher is {type(guide).__name__}, distiller {distiller!r} and start {str(start)!r}"
         raise ValueError(f"{given}; give a teacher for a distiller or for start 'teacher', and only then")

@@ -10,6 +10,7 @@ RANGES = {
     "weight_decay": (0, inf), "validations": (1, inf), "patience": (1, inf), "classifier_epochs": (0, inf),
     "frequency_from": (0, inf), "flip": (0, 1), "shift": (0, inf),
 }  # fmt: skip
+WHOLE = {"epochs", "batch_size", "validations", "patience", "classifier_epochs", "frequency_from", "shift"}
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,12 @@ class Recipe:
     def __post_init__(self):
         object.__setattr__(self, "betas", tuple(self.betas))  # YAML and JSON give a list
         for name, (low, high) in RANGES.items():
-            value = getattr(self, name)
-            if not (low <= value <= high if value is not None else name == "patience"):
-                raise ValueError(f"{name} is {value}; expected a number from {low} to {high}")
+            value, whole = getattr(self, name), name in WHOLE
+            fits = isinstance(value, int | float) and low <= value <= high and (not whole or value == int(value))
+            if not fits and (value is not None or name != "patience"):
+                raise ValueError(f"{name} is {value!r}; expected a {'whole ' * whole}number from {low} to {high}")
+            if whole and value is not None:
+                object.__setattr__(self, name, int(value))
         if self.optimizer not in ("adam", "adamw"):
             raise ValueError(f"unknown optimizer {self.optimizer!r}; there are 'adam' and 'adamw'")
 

@@ -16,7 +16,7 @@ from torch import nn
 from addlib.detectors import load_weights, save_weights
 from addlib.files import atomic_write
 
-KNOWN = ("addlib", "torch", "torchvision", "timm")  # packages whose code or version counts anyway
+KNOWN = ("addlib", "builtins", "torch", "torchvision", "timm")  # packages whose code or version counts anyway
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,15 @@ def weights_hash(module: nn.Module) -> str:
 def foreign_code(*parts: nn.Module | Callable | None) -> list[str]:
     """The source of classes and functions that are not of this package or torch, such as a detector of one's own, sorted."""
     kinds = {type(each) for part in parts if isinstance(part, nn.Module) for each in part.modules()}
-    kinds |= {part for part in parts if inspect.isroutine(part)}
-    found = {kind: kind.__qualname__ for kind in kinds if kind.__module__.partition(".")[0] not in KNOWN}
-    for kind in found:
-        with contextlib.suppress(OSError, TypeError):  # typed into a session
-            found[kind] = inspect.getsource(kind)
-    return sorted(found.values())
+    kinds = {base for kind in kinds for base in kind.__mro__} | {part for part in parts if inspect.isroutine(part)}
+    return sorted(_source(kind) for kind in kinds if kind.__module__.partition(".")[0] not in KNOWN)
+
+
+def _source(kind: type | Callable) -> str:
+    with contextlib.suppress(OSError, TypeError):
+        return inspect.getsource(kind)
+    # A class typed into a notebook has no file, but its functions have source; typed into a session there is none.
+    return "\n".join([kind.__qualname__, *(_source(part) for part in vars(kind).values() if inspect.isfunction(part))])
 
 
 def begin(folder: Path, made_with: str, anew: bool = False) -> None:

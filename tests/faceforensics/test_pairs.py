@@ -135,3 +135,12 @@ def test_unknown_names_are_told_what_there_is(prepared):
     for place, name, known in ((0, "Deepfake", "Deepfakes"), (1, "c30", "c23"), (2, "dev", "val")):
         with pytest.raises(ValueError, match=f"{name}.*{known}"):
             FacePairs(prepared, *NAMES[:place], name, *NAMES[place + 1 :])
+
+
+def test_crops_of_an_interrupted_preparation_are_refused(prepared, tmp_path):
+    """Other lengths than the manifest's would shift all crops behind them to other labels."""
+    shutil.copytree(prepared, tmp_path / "crops")
+    path = next((tmp_path / "crops/crops/FaceSwap/c40").iterdir())
+    np.save(path, np.repeat(np.load(path), 2, axis=0))
+    with pytest.raises(ValueError, match=f"{path.name} holds 4 crops, .*manifest.csv says 2: .* run addlib prepare again"):
+        [FacePairs(tmp_path / "crops", "FaceSwap", "c40", split) for split in ("train", "val", "test")]

@@ -51,6 +51,11 @@ def test_crops_are_kept_and_what_is_missing_damaged_or_of_other_code_is_made_aga
     again = recoded("jpeg 30")
     assert encoded == ["jpeg 30"] * 2
     assert torch.equal(compressed(again), compressed(first)) and again.kbits == first.kbits
+    for options in ({}, {"preset": "ultrafast"}):  # another codec of the same name
+        monkeypatch.setitem(codecs.CODECS, "h264", codecs.Codec("libx264", 51, options))
+        encoded.clear()
+        recoded("h264 30")
+        assert len(encoded) == len(files)
     for name in ("code_hash", "versions"):
         monkeypatch.setattr(provenance, name, {"code_hash": lambda *_: "other", "versions": lambda: {"av": "0"}}[name])
         encoded.clear()

@@ -39,6 +39,14 @@ def test_groups_are_the_components_of_the_graph():
         assert list(splits.groups(names).items()) == list(zip(ids, expected, strict=True))
 
 
+def test_fakes_without_a_real_video_are_named():
+    reals, fakes = [[Video(kind, name, {}) for name in names] for kind, names in (
+        ("original", ["anna", "bob", "carl"]), ("Deepfakes", ["anna_bob", "Anna_Bob", "swap0"]))]  # fmt: skip
+    assigned = splits.seeded([video.ids for video in reals + fakes])
+    with pytest.warns(UserWarning, match="2 fakes name no real video that is there, such as Anna_Bob; expected TARGET_SOURCE"):
+        splits.check(reals + fakes, assigned)
+
+
 FORM = {"train": [["071", "054"]], "val": [["001", "002"]], "test": [["003", "004"]]}
 
 

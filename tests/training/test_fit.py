@@ -1,5 +1,6 @@
 """Trainings of a few steps: what they learn is nobody's concern here."""
 
+import linecache
 import math
 import os
 import shutil
@@ -14,12 +15,13 @@ import pytest
 import torch
 
 from addlib import provenance
-from addlib.detectors import read_detector
+from addlib.detectors import create_detector, read_detector
 from addlib.faceforensics import data_hash, read_manifest
 from addlib.results import Run
 from addlib.training import Distiller, Recipe, fit_detector, fit_student, register_distiller
 from addlib.training.distillers import changed_settings
 from addlib.training.engine import TrainingTask
+from addlib.training.store import foreign_code
 
 SHORT = {"epochs": 3, "batch_size": 4, "validations": 2}
 BRIEF = SHORT | {"epochs": 1, "validations": 1}
@@ -121,6 +123,37 @@ def test_what_a_backbone_changes_of_the_loss(prepared, teacher, monkeypatch):
     rows = [student(prepared, teacher, settings=settings, changes=BRIEF).row for settings in choices]
     assert used == [0.5, 0.5, 1.0] and rows[0]["key"] == rows[1]["key"] != rows[2]["key"]
     assert [row["settings"] for row in rows] == [{}, {}, {"gamma_fr": 1}]
+
+
+def test_code_of_ones_own_counts_wherever_it_was_typed():
+    """Of a base class too, and of a class in a notebook, which has no file but functions that have source."""
+
+    class Base(torch.nn.Linear):
+        def forward(self, x):
+            return 2 * x
+
+    class Derived(Base):
+        pass
+
+    assert any("return 2 * x" in source for source in foreign_code(Derived(1, 1)))
+    assert foreign_code(torch.nn.Linear(1, 1), create_detector("resnet18_narrow")) == []
+    found = []
+    for factor in (1, 100):
+        cell, names = f"<cell {factor}>", {"__name__": "__main__", "torch": torch}
+        source = f"class Own(torch.nn.Linear):\n    def forward(self, x):\n        return {factor} * x\n"
+        linecache.cache[cell] = len(source), None, source.splitlines(True), cell  # as a notebook does
+        exec(compile(source, cell, "exec"), names)
+        found.append(foreign_code(names["Own"](1, 1)))
+    assert found[0] != found[1] and "return 100 * x" in found[1][0]
+
+
+def test_terms_of_a_distiller_and_its_teacher_are_checked(prepared, teacher, monkeypatch):
+    with pytest.raises(ValueError, match="teacher is a str, expected a Trained or a detector"):
+        student(prepared, "data/runs/teacher")
+    for terms, words in (({"cross_entropy": torch.ones(())}, r"\['cross_entropy'\]"), (None, "NoneType")):
+        monkeypatch.setattr("addlib.training.distillers.Baseline.forward", lambda *answers, terms=terms: terms)
+        with pytest.raises(ValueError, match=f"Baseline returned {words}; expected a dict of named terms"):
+            student(prepared, teacher, distiller="kd", changes=BRIEF)
 
 
 def test_another_teacher_is_another_training(prepared, teacher):

@@ -37,6 +37,8 @@ def test_betas_of_the_paper_hold_through_its_schedule():
     [
         ({"epochs": 0}, "epochs is 0"),
         ({"batch_size": 1}, "batch_size is 1"),
+        ({"epochs": 1.5}, "epochs is 1.5; expected a whole number from 1"),
+        ({"epochs": "two"}, "epochs is 'two'; expected a whole number from 1"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"flip": 1.5}, "flip is 1.5"),
         ({"flip": None}, "flip is None"),
@@ -53,6 +55,6 @@ def test_errors_name_the_setting(changes, said):
 
 def test_what_differs_from_the_named_recipe():
     """YAML and JSON give betas as a list: that is no difference."""
-    changed = Recipe.named("mini", betas=[0.9, 0.999], epochs=2)
-    assert changed.changes == {"epochs": 2} and changed.batch_size == 32
+    changed = Recipe.named("mini", betas=[0.9, 0.999], epochs=2.0)
+    assert changed.changes == {"epochs": 2} and type(changed.epochs) is int and changed.batch_size == 32
     assert Recipe("mine", epochs=1).changes["epochs"] == 1 and "name" not in Recipe("mine").changes
