@@ -143,6 +143,7 @@ def test_predict_with_several_networks(tmp_path, clip, capsys):
     other = weights(tmp_path / "other.safetensors", ABOUT | {"shift": 4})
     command = ["predict", str(clip), "--frames", "2", "--weights", paths[0], "--weights", other]
     assert cli.main(command) == 2 and "of [(4, 128), (8, 128)] pixels; judge with each alone" in capsys.readouterr().err
+    assert cli.main([*command, "--shift", "8"]) == 0
     small = weights(tmp_path / "small.safetensors", ABOUT | {"size": 96})
     assert cli.main(["predict", str(clip), "--frames", "2", "--weights", small]) == 0
     expected = judge.judge(clip, read_detector(small)[0], frames=2, shift=8, size=96).probability

@@ -35,9 +35,9 @@ def register_detector(name: str) -> Callable:
     """Decorator that adds a detector of one's own under a name.
 
     It decorates a class or function of ``num_classes`` and any options; what is built returns a :class:`Detection` and has
-    ``head``, its last linear layer. The class or function may have
-    ``normalisation``, (mean, std) of its inputs, two numbers, and what is built ``loss_defaults``, settings of the distillation
-    losses that this backbone needs changed. Raises ValueError if the name is taken.
+    ``head``, its last linear layer. The class or function may have ``normalisation``, (mean, std) of its inputs, two numbers;
+    what is built may have ``loss_defaults``, settings of the distillation losses that this backbone needs changed. Raises
+    ValueError if the name is taken.
     """
 
     def add(build):

@@ -116,12 +116,12 @@ def _people(videos: tuple[str, ...]) -> np.ndarray:
 
 def rows_of(arm: str, manipulation: str | None = None, folder: Path | None = None) -> pd.DataFrame:
     """The rows of an arm, of students; "raw" stands for the teachers. Raises ValueError for words that an arm does not have."""
-    arm_and_words, (arm, *words) = arm, arm.split()
+    rows = _table(table_of(arm, folder))
+    arm, *words = arm.split()
     distiller, _, start = ("none@noise" if arm == "raw" else arm).partition("@")
     start, _, epochs = start.partition("+")
     if unknown := set(words) - {"c23", "more", "video"}:
         raise ValueError(f"an arm has no {sorted(unknown)}; it may have 'c23', 'more' and 'video'")
-    rows = _table(table_of(arm_and_words, folder))
     epochs = epochs or ("2" if "more" in words else "")  # four times the crops in an epoch
     wanted = {"distiller": distiller, "start": start, "changes": f'{{"epochs": {epochs}}}' if epochs else "{}"}
     for column, value in (wanted | {"settings": "{}"}).items():

@@ -38,11 +38,9 @@ def test_what_one_adds_runs_as_it_stands(tree, prepared):
 @pytest.mark.parametrize("page", ["how-to-your-own-faceforensics.md", "02-the-data.ipynb"])
 def test_messages_that_a_page_quotes_are_those_of_the_code(page):
     """Whoever meets one searches the page for it. Pages write n, … or a name where the message has a value."""
-    said = ["".join(getattr(part, "value", "") if isinstance(part, ast.Constant) else "\0" for part in node.values)
-            for path in (BOOK.parent / "addlib").rglob("*.py") for node in ast.walk(ast.parse(path.read_text("utf-8")))
-            if isinstance(node, ast.JoinedStr)]  # fmt: skip
-    said += [node.value for path in (BOOK.parent / "addlib").rglob("*.py") for node in ast.walk(ast.parse(path.read_text("utf-8")))
-             if isinstance(node, ast.Constant) and isinstance(node.value, str)]  # fmt: skip
+    trees = [ast.parse(path.read_text("utf-8")) for path in (BOOK.parent / "addlib").rglob("*.py")]
+    texts = [getattr(node, "values", [node]) for tree in trees for node in ast.walk(tree) if isinstance(node, ast.JoinedStr | ast.Constant)]
+    said = ["".join(str(getattr(part, "value", "")) if isinstance(part, ast.Constant) else "\0" for part in parts) for parts in texts]
     text = (BOOK / page).read_text("utf-8").replace("\N{NO-BREAK SPACE}", " ")
     table = text[text.index("| it says |") if ".md" in page else text.index("| what is wrong |") :]
     quoted = re.findall(r"(?<!\*)\*([^*|`]+)\*(?!\*)", "\n".join(re.findall(r'^ *"?\| .*\|', table, re.M)))

@@ -122,23 +122,19 @@ def test_a_chapter_reads_and_runs_in_jupyterlab(tab, name):
     try:
         tab.wait_for_selector(".jp-Notebook .myst h1")
         tab.wait_for_function(SET, polling=500)
-        _check(tab, name)
+        seen = tab.evaluate(LOOK)
+        assert tab.locator(".jp-Dialog, .Toastify__toast").count() == 0, "a question or news before the reader has asked"
+        assert len(seen["prose"]) > 2000
+        assert not re.search(r":::|```|\{(cite|eq|numref|ref|prf|admonition|exercise|math)\b", seen["prose"])
+        assert (seen["faults"], seen["signs"], seen["boxes"]) == ([], 0, 0), "equations not set, warning signs, empty boxes"
+        if name in RUN:
+            tab.evaluate(READY)
+            tab.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
+            tab.wait_for_function(DONE, polling=500)
+            assert tab.evaluate(LOOK)["errors"] == []
+        assert tab.foreign == []
     finally:  # one that fails must not lie beneath the others
         tab.evaluate(CLOSE)
-
-
-def _check(tab, name):
-    seen = tab.evaluate(LOOK)
-    assert tab.locator(".jp-Dialog, .Toastify__toast").count() == 0, "a question or news before the reader has asked"
-    assert len(seen["prose"]) > 2000
-    assert not re.search(r":::|```|\{(cite|eq|numref|ref|prf|admonition|exercise|math)\b", seen["prose"])
-    assert (seen["faults"], seen["signs"], seen["boxes"]) == ([], 0, 0), "equations not set, warning signs, empty boxes"
-    if name in RUN:
-        tab.evaluate(READY)
-        tab.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
-        tab.wait_for_function(DONE, polling=500)
-        assert tab.evaluate(LOOK)["errors"] == []
-    assert tab.foreign == []
 
 
 @pytest.mark.browser
