@@ -33,10 +33,11 @@ LOG_EVERY = 10  # steps
 CHECK_EVERY = 50  # steps between two looks at whether the loss is still a number: every look waits for the GPU
 
 
-def _check_terms(distiller: nn.Module, _: tuple, terms: object) -> None:
+def _checked(terms: object) -> dict[str, Tensor]:
     if not isinstance(terms, dict) or "cross_entropy" in terms:
-        said = f"{type(distiller).__name__} returned {list(terms) if isinstance(terms, dict) else type(terms).__name__}"
+        said = f"the distiller returned {list(terms) if isinstance(terms, dict) else type(terms).__name__}"
         raise ValueError(f"{said}; expected a dict of named terms, none of them 'cross_entropy', which is the labels'")
+    return terms
 
 
 class TrainingTask(lightning.LightningModule):
@@ -51,8 +52,6 @@ class TrainingTask(lightning.LightningModule):
         self.detector, self.recipe, self.distiller, self.seed = detector, recipe, distiller, seed
         # In a tuple, so that the frozen teacher is no part of the student's state: checkpoints stay small.
         self._teacher = (teacher,)
-        if distiller is not None:
-            distiller.register_forward_hook(_check_terms)
         self._terms, self._answers = [], []
 
     def setup(self, stage: str) -> None:
@@ -89,7 +88,7 @@ class TrainingTask(lightning.LightningModule):
         if self.distiller is not None:
             with torch.no_grad():
                 target = self._teacher[0](self._window(raw, *place))
-            terms |= self.distiller(answer, target, labels, generator)
+            terms |= _checked(self.distiller(answer, target, labels, generator))
         loss = torch.stack(list(terms.values())).sum()
         seen = {name: term.detach() for name, term in terms.items()}
         # Looked at later: asking now whether they are finite would wait for the device.
