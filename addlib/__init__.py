@@ -11,8 +11,8 @@ Data flow one way, from a video to a row of results:
 * ``metrics``: scores, Recall@1, intervals over identities and seeds
 * ``results``, ``sweep``: rows, and grids of trainings that fill them
 
-Beside the flow: ``explain`` (where a network looks), ``codecs`` (other compressions), ``judge`` (one video), ``spectra``,
-``figures``. Below everything: ``files``, ``parallel``, ``provenance``.
+Beside the flow: ``explain`` (where a network looks), ``codecs`` (other compressions), ``judge`` (one video).
+Below everything: ``files``, ``parallel``, ``provenance``.
 
 Importing this package loads nothing else, sets no seed, and prints nothing.
 """

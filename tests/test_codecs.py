@@ -2,7 +2,8 @@ import av
 import numpy as np
 import pytest
 
-from addlib import codecs, spectra
+import spectra
+from addlib import codecs
 from addlib.codecs import CONDITIONS, missing, parse, payload, recode
 from addlib.video import VideoError, write_video
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from addlib import faceforensics, losses, metrics, spectra, video
+import spectra
+from addlib import faceforensics, losses, metrics, video
 
 
 def made(*shape, seed=0):

@@ -16,7 +16,7 @@ import lightning
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.nn import functional
@@ -193,8 +193,7 @@ def run_trainer(task, train, val, work: Path, hardware: Hardware, compile, progr
     with undisturbed(hardware):
         trainer = lightning.Trainer(
             **trainer_options(hardware, recipe.classifier_epochs > 0), max_epochs=recipe.epochs, callbacks=callbacks,
-            logger=[CSVLogger(work, "csv", attempt), TensorBoardLogger(work, "tensorboard", attempt)],
-            enable_progress_bar=progress, val_check_interval=1 / recipe.validations,
+            logger=CSVLogger(work, "csv", attempt), enable_progress_bar=progress, val_check_interval=1 / recipe.validations,
         )  # fmt: skip
         where = {"rank": trainer.global_rank, "world": trainer.world_size}
         share = max(recipe.batch_size // trainer.world_size, 1)

@@ -64,7 +64,7 @@ def begin(folder: Path, made_with: str, anew: bool = False) -> None:
     """Make a folder ready to train in: what another code or hardware left half-done there does not count."""
     started = folder / "made_with"
     if anew or not started.is_file() or started.read_text() != made_with:
-        for name in ("csv", "tensorboard", "checkpoints"):
+        for name in ("csv", "checkpoints"):
             shutil.rmtree(folder / name, ignore_errors=True)
     atomic_write(started, lambda file: file.write(made_with.encode()))
 

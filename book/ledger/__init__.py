@@ -26,11 +26,11 @@ from typing import NamedTuple
 import pandas as pd
 import yaml
 
-from addlib.figures import MANIPULATION_ORDER
 from addlib.files import project_root
 from addlib.metrics import SeedInterval, lies
 from addlib.results import Settings, mean_over_manipulations, over_seeds, paired_by_seed, read_paper, scores_of
 from addlib.sweep import read_grid
+from figures import MANIPULATION_ORDER
 
 STATUSES = ("reproduced", "differs", "undecided", "not attempted")
 # Points by which an accuracy on the paper's own data may differ: one standard error of 0.9 on its 280 test videos.

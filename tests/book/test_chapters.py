@@ -4,10 +4,10 @@ import json
 import re
 from pathlib import Path
 
-import findings
 import nbformat
 import pytest
 
+import findings
 from builder.chapters import BY_HAND, parameters
 from builder.project import Project, code_cells, read, tags
 from builder.validate import IGNORED

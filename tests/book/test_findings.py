@@ -2,15 +2,15 @@
 
 import shutil
 
-import findings
 import numpy as np
 import pandas as pd
 import pytest
-from findings import FIVE, finding, refresh, stated, values_of
 from sklearn.metrics import accuracy_score, roc_auc_score
 
+import findings
 from addlib.files import project_root
 from addlib.results import Run, read_predictions, read_results, record
+from findings import FIVE, finding, refresh, stated, values_of
 
 PAIRS = [("000", "141"), ("001", "063"), ("002", "088")]
 

@@ -23,7 +23,7 @@ CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("*.ipynb"))
 RUN = ["05-optimal-transport-and-slices", "how-to-the-losses-in-your-own-loop"]  # they need no data
 RUN = CHAPTERS if os.environ.get("LAB_CHAPTERS") == "all" else RUN
 SLIDER = """import numpy as np
-from addlib.figures import Slider
+from figures import Slider
 Slider([np.full((40, 60, 3), 60 * place, np.uint8) for place in range(3)], ["a", "b", "c"], "A grey square", name="Grey")"""
 PATIENCE = 300  # seconds
 READY = "opened.sessionContext.ready"  # of a kernel; what is run before may never end

@@ -5,7 +5,6 @@ import csv
 import math
 from pathlib import Path
 
-import findings
 import nbformat
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ import pytest
 import yaml
 from scipy import stats
 
+import findings
 from addlib.results import Run, read_results
 from ledger import FIVE, STATUSES, TOLERANCE, Claim, combined, evaluate, read_claims
 

@@ -21,8 +21,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from addlib.figures import Slider
 from builder.publish import repository
+from figures import Slider
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "book" / "_build" / "html"

@@ -152,7 +152,7 @@ def test_terms_of_a_distiller_and_its_teacher_are_checked(prepared, teacher, mon
         student(prepared, "data/runs/teacher")
     for terms, words in (({"cross_entropy": torch.ones(())}, r"\['cross_entropy'\]"), (None, "NoneType")):
         monkeypatch.setattr("addlib.training.distillers.Baseline.forward", lambda *answers, terms=terms: terms)
-        with pytest.raises(ValueError, match=f"Baseline returned {words}; expected a dict of named terms"):
+        with pytest.raises(ValueError, match=f"the distiller returned {words}; expected a dict of named terms"):
             student(prepared, teacher, distiller="kd", changes=BRIEF)
 
 

@@ -1,4 +1,4 @@
-"""addlib.figures: theme, grid, tables, sliders. tests/book/test_site.py moves a slider in a browser."""
+"""book/figures.py: theme, grid, tables, sliders. tests/book/test_site.py moves a slider in a browser."""
 
 import base64
 import io
@@ -16,13 +16,13 @@ import pytest
 import seaborn as sns
 from PIL import Image
 
-from addlib import figures
+import figures
 
 
 def test_a_kernel_draws_twice_the_pixels():
     script = (
         "from IPython.core.interactiveshell import InteractiveShell; shell = InteractiveShell.instance()\n"
-        "from addlib import figures; import matplotlib.pyplot as plt; figures.theme()\n"
+        "import figures; import matplotlib.pyplot as plt; figures.theme()\n"
         "drawn = shell.display_formatter.format(plt.subplots(figsize=(2, 1))[0], include={'image/png'})\n"
         "data, metadata = (part['image/png'] for part in drawn)\n"
         "import base64; width = int.from_bytes(base64.b64decode(data)[16:20], 'big')\n"

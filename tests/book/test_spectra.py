@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from addlib import spectra
+import spectra
 
 
 def test_luminance():
