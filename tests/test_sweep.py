@@ -1,6 +1,7 @@
 """Sweeps of notebooks that take seconds, in a project of their own; and of trainings."""
 
 import contextlib
+import math
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 
@@ -77,12 +79,31 @@ def test_the_grids_of_this_project():
     """Runs of each, counted by hand."""
     both = {"ablation": 51, "figure6": 45, "outside": 75, "table2": 18}
     counts = both | {"figure5": 27, "smoke": 6, "table1-c23": 90, "table1-c40": 90, "table3": 36, "tuning": 14}
-    counts |= {"beyond": 160, "protocol": 200, "protocol-parts": 320, "protocol-c23": 75, "systems": 50}
+    counts |= {"beyond": 160, "protocol": 200, "protocol-parts": 320, "protocol-c23": 75, "systems": 50, "pull": 24, "search": 180}
     shared = both | {"figure5": 285, "table1": 255, "table3": 225}
     counts |= {f"{name}-{table}": n for name in ("reader", "paper") for table, n in shared.items()}
     grids = {path.stem: read_grid(path) for path in GRIDS.glob("*.yaml")}
     assert {name: len(runs) for name, (_, runs) in grids.items()} == counts
     assert all((GRIDS.parent / f"{about['notebook']}.ipynb").is_file() for about, _ in grids.values())
+
+
+def test_strengths_of_the_search_follow_from_the_pulls():
+    """data/protocol.md: pulls of 0.1, 1 and 10, and half of each from the two parts of ADD."""
+    pulls = pd.read_csv(ROOT / "data" / "results" / "pull.csv").groupby(["distiller", "start"])["value"].apply(list)
+    defaults = {"fr": ("alpha", 1), "mv": ("beta", 16), "at": ("weight", 1000)}
+    wanted, (_, runs) = set(), read_grid(GRIDS / "search.yaml")
+    for (distiller, start), (first, second) in pulls.items():
+        name, usual = defaults.get(distiller, ("weight", 1))
+        for pull in (0.1, 1, 10):
+            for whole, own in ((pull, distiller), (pull / 2, "add")) if name != "weight" else ((pull, distiller),):
+                wanted.add((own, start, pull, name, float(f"{whole * usual / math.sqrt(first * second):.2g}")))
+    strengths = {}
+    for run in runs:
+        for name, value in run.settings.items():
+            strengths.setdefault((run.distiller, run.start, name), {})[value] = None
+    found = {(d, start, pull, name, float(value)) for (d, start, name), values in strengths.items()
+             for pull, value in zip((0.1, 1, 10), values, strict=True)}  # fmt: skip
+    assert found == wanted and len(found) == 48
 
 
 def test_what_is_missing_is_named(project):

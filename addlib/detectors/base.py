@@ -1,7 +1,9 @@
 """What every detector takes and gives back."""
 
+import copy
 from typing import NamedTuple, Self
 
+import torch
 from torch import Tensor, nn
 
 
@@ -14,6 +16,23 @@ class Detection(NamedTuple):
     stages: tuple[Tensor, ...]
     embedding: Tensor
     logits: Tensor
+
+
+@torch.no_grad()
+def answer_of(detector: nn.Module, size: int) -> Detection:
+    """What a detector answers to two black crops, on the CPU. Raises ValueError where that is not what a detector answers."""
+    answer = copy.deepcopy(detector).cpu().eval()(torch.zeros(2, 3, size, size))
+    what, head = f"what {type(detector).__name__} answers to two crops", getattr(detector, "head", None)
+    if not isinstance(answer, Detection) or not isinstance(head, nn.Linear):
+        found = f"a {type(answer).__name__}, and its head is a {type(head).__name__}"
+        raise ValueError(f"{what} is {found}; expected a Detection, and as head its last linear layer")
+    shapes = {"stage": "(2, C, H, W)", "embedding": f"(2, {head.in_features})", "logits": f"(2, {head.out_features})"}
+    parts = [*(("stage", stage) for stage in answer.stages), ("embedding", answer.embedding), ("logits", answer.logits)]
+    for name, tensor in parts:
+        wanted, found = shapes[name], tuple(tensor.shape)
+        if str(found) != wanted and (name != "stage" or len(found) != 4 or found[0] != 2):
+            raise ValueError(f"{what} has {name} {found}; expected {wanted}")
+    return answer
 
 
 class Backbone(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .manifest import read_manifest
-from .tree import reals_of
+from .tree import reals_of, several
 
 RAW, COMPRESSED = 0, 1
 
@@ -62,7 +62,8 @@ class FacePairs(Dataset):
         self.size = _mapped(self.out / self._files[RAW][0]).shape[1]
         # The sides that are files of their own: one if the quality is raw.
         self._own = (RAW, RAW) if quality == "raw" else (RAW, COMPRESSED)
-        self._sides = sorted({self._own[("raw", "compressed").index(name)] for name in sides})
+        known = ("raw", "compressed")
+        self._sides = sorted({self._own[known.index(name)] for name in several("sides", sides, known)})
         for path, count in [each for side in self._sides for each in zip(self._files[side], counts, strict=True)]:
             if (there := len(_mapped(self.out / path))) != count:
                 said = f"{path} holds {there} crops, {self.out}/manifest.csv says {count}"

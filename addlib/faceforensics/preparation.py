@@ -16,7 +16,7 @@ from addlib.files import atomic_write, locked
 from . import cutting
 from . import splits as splitting
 from .manifest import COLUMNS, MANIFEST
-from .tree import QUALITIES, WITHOUT_SPLIT, Video, discover
+from .tree import QUALITIES, WITHOUT_SPLIT, Video, discover, several
 
 
 def prepare(
@@ -50,7 +50,7 @@ def prepare(
         OutputError: where ``out`` cannot be written, such as on a full disk; what was done by then is kept.
     """
     root, out = Path(root).resolve(), Path(out).resolve()  # a worker elsewhere has another working directory
-    qualities, manipulations = list(dict.fromkeys(qualities)), manipulations and list(manipulations)
+    qualities, manipulations = several("qualities", qualities), manipulations and several("manipulations", manipulations)
     settings = {"frames": frames, "size": size, "seed": seed, "scale": scale, "upsample": upsample, "retry": retry}
     settings |= {"search": search, "qualities": qualities}
     if frames < 1 or size < 8 or upsample < 0 or retry < 0 or (search or 80) < 80 or "raw" not in qualities:

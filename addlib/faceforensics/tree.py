@@ -56,6 +56,13 @@ def identities(name: str) -> tuple[str, ...]:
     return tuple(part for part in name.split("__")[0].split("_") if part) or (name,)
 
 
+def several(what: str, given: Iterable[str], known: Sequence[str] = ()) -> list[str]:
+    """Names in a list, each once. Raises ValueError for a text, which would be taken letter by letter, and for an unknown one."""
+    if isinstance(given, str) or known and not set(given) <= set(known):
+        raise ValueError(f"{what} is {given!r}; expected a list of {', '.join(known) or 'names'}")
+    return list(dict.fromkeys(given))
+
+
 def reals_of(manipulation: str) -> str:
     """Which real videos a manipulation was made from: "original", or "actors" for DeepFakeDetection."""
     return ACTORS if manipulation in WITHOUT_SPLIT else ORIGINAL
@@ -75,11 +82,10 @@ def discover(
         FileNotFoundError, ValueError: for a missing folder; an unknown quality or manipulation, or a video that is there twice.
     """
     root = Path(root)
-    if unknown := set(qualities) - set(FOLDERS):
-        raise ValueError(f"unknown qualities {sorted(unknown)}; expected some of {list(FOLDERS)}")
+    qualities = several("qualities", qualities, tuple(FOLDERS))
     fake = root / "manipulated_sequences"
-    if manipulations is None:
-        manipulations = [name for name in MANIPULATIONS if (fake / name).is_dir()]
+    present = [name for name in MANIPULATIONS if (fake / name).is_dir()]
+    manipulations = present if manipulations is None else several("manipulations", manipulations)
     if unsafe := [name for name in manipulations if Path(name).name != name or name in ("", "..", ORIGINAL)]:
         raise ValueError(f"manipulations {unsafe} are no names of folders in {fake}; expected such as {MANIPULATIONS}")
     needed = {reals_of(name) for name in manipulations} or {ORIGINAL}

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Container
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ def check_maps(expected: str = "(B, C, H, W)", axes: Container[int] = (4,), **ma
 
 
 def check_number(name: str, value: float, positive: bool = False) -> float:
-    if not 0 <= float(value) < float("inf") or (positive and not value):
+    if not isinstance(value, Real) or not 0 <= value < float("inf") or (positive and not value):
         raise ValueError(f"{name} is {value!r}, expected a finite number {'above' if positive else 'of at least'} 0")
     return float(value)
 

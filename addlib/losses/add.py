@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from ._checks import check_number, untraced
+from ._checks import check_number, received, untraced
 from .frequency import FrequencyAttentionLoss
 from .multiview import MultiViewAttentionLoss, Pairs, check_labels, choose_pairs, draw_scores
 from .slices import random_directions
@@ -47,8 +47,9 @@ class ADDLoss(nn.Module):
         eta: float = 50.0, margin: float = 0.012, coordinates: str = "index", variant: str = "paper",
     ):  # fmt: skip
         super().__init__()
-        if not 0 < len(stage_weights_fr) == len(stage_weights_mv):
-            raise ValueError(f"weights {stage_weights_fr} and {stage_weights_mv}, expected one of each for every stage")
+        lists = all(isinstance(weights, list | tuple) for weights in (stage_weights_fr, stage_weights_mv))
+        if not lists or not 0 < len(stage_weights_fr) == len(stage_weights_mv):
+            raise ValueError(f"weights {stage_weights_fr} and {stage_weights_mv}, expected two lists, one of each for every stage")
         self.stage_weights_fr = tuple(check_number("a stage weight", weight) for weight in stage_weights_fr)
         self.stage_weights_mv = tuple(check_number("a stage weight", weight) for weight in stage_weights_mv)
         self.alpha, self.beta = check_number("alpha", alpha), check_number("beta", beta)
@@ -67,6 +68,9 @@ class ADDLoss(nn.Module):
         ``generator`` is the source of directions and pairs, unless they are given as ``draws``, made by :meth:`draw`.
         """
         stages = len(self.stage_weights_fr)
+        for name, maps in (("student", student), ("teacher", teacher)):
+            if not isinstance(maps, list | tuple):
+                raise ValueError(f"{name} is {received(maps)}, expected a list of maps, one for each stage")
         if len(student) != stages or len(teacher) != stages:
             counts = f"{len(student)} student and {len(teacher)} teacher stages"
             raise ValueError(f"{counts}, expected {stages} of each; give unused stages the weight 0")

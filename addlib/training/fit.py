@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import nn
 
 from addlib import metrics, provenance
 from addlib.detectors import DETECTORS, create_detector, detector_options
+from addlib.detectors.base import answer_of
 from addlib.faceforensics.manifest import data_hash
 from addlib.faceforensics.pairs import FacePairs
 from addlib.files import locked
@@ -90,7 +90,8 @@ def fit_student(
         # F3-Net is built for one size.
         options = {"size": size} if "size" in detector_options(detector) else {}
         student = create_detector(detector, weights=weights, **options)
-        loss = _distiller(distiller, student, guide, size, settings or {})
+        answers = [network and answer_of(network, size) for network in (student, guide)]
+        loss = create_distiller(distiller, *answers, **distiller_defaults(distiller, student) | (settings or {}))
     settings = changed_settings(distiller, settings or {}, student)
     if start == "teacher":
         student.load_state_dict(guide.state_dict())
@@ -160,13 +161,3 @@ def _size(train: FacePairs, recipe: Recipe) -> int:
         left = f"{len(train.left_out)} videos were left out: {train.left_out[:3]}"
         raise ValueError(f"{found}. {left}; see the manifest of {train.out}")
     return train.size - recipe.shift
-
-
-def _distiller(name: str, student: nn.Module, teacher: nn.Module | None, size: int, settings: dict):
-    """The distiller, fitted to what both networks give back for crops of this size."""
-    if name == "none":
-        return create_distiller(name, None, None, **settings)
-    with torch.no_grad():
-        crops = torch.zeros(2, 3, size, size)
-        answers = [copy.deepcopy(network).cpu().eval()(crops) for network in (student, teacher)]
-    return create_distiller(name, *answers, **distiller_defaults(name, student) | settings)

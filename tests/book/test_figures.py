@@ -28,7 +28,7 @@ def test_a_kernel_draws_twice_the_pixels():
         "import base64; width = int.from_bytes(base64.b64decode(data)[16:20], 'big')\n"
         "print(width / metadata['width'], plt.rcParams['image.interpolation'])"
     )
-    environment = {**os.environ, "MPLBACKEND": "agg"}
+    environment = {**os.environ, "MPLBACKEND": "agg", "PYTHONPATH": os.path.dirname(figures.__file__)}
     assert subprocess.check_output([sys.executable, "-c", script], env=environment, text=True) == "2.0 nearest\n"
     assert list(colours := figures.theme()) == ["raw", "c23", "c40"] and len(set(colours.values())) == 3
 

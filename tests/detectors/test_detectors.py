@@ -8,6 +8,7 @@ import torch
 
 from addlib import detectors
 from addlib.detectors import DETECTORS, Detection, create_detector, normalisation, register_detector
+from addlib.detectors.base import answer_of
 
 # Channels of the stages, their sides for crops of 128, parameters, and the sum of these at the start with seed 5, on which the
 # book's numbers depend. Published counts less the last layer; F3-Net: two Xceptions, filters, MixBlocks.
@@ -128,3 +129,25 @@ def test_a_detector_of_ones_own(tmp_path, monkeypatch):
         create_detector("tiny", weights=tmp_path / "other.pt")
     with pytest.raises(ValueError, match="there is a detector 'resnet18' already"):
         register_detector("resnet18")(Tiny)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda crops, head: head(crops.mean((2, 3))), "answers to two crops is a Tensor.* expected a Detection"),
+        (lambda crops, head: Detection((crops,), crops, head(crops.mean((2, 3)))), r"embedding \(2, 3, 8, 8\); expected \(2, 3\)"),
+        (lambda crops, head: Detection((crops[0],), crops.mean((2, 3)), crops[:, :2, 0, 0]), r"stage \(3, 8, 8\); .*\(2, C, H, W\)"),
+        (lambda crops, head: Detection((crops,), crops.mean((2, 3)), crops.mean((1, 2, 3))), r"logits \(2,\); expected \(2, 2\)"),
+    ],
+)
+def test_what_a_detector_of_ones_own_answers_is_checked(answer, words):
+    class Own(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Linear(3, 2)
+
+        def forward(self, crops):
+            return answer(crops, self.head)
+
+    with pytest.raises(ValueError, match=f"what Own {words}" if words.startswith("answers") else f"what Own answers.* {words}"):
+        answer_of(Own(), 8)

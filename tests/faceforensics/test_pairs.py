@@ -135,6 +135,9 @@ def test_unknown_names_are_told_what_there_is(prepared):
     for place, name, known in ((0, "Deepfake", "Deepfakes"), (1, "c30", "c23"), (2, "dev", "val")):
         with pytest.raises(ValueError, match=f"{name}.*{known}"):
             FacePairs(prepared, *NAMES[:place], name, *NAMES[place + 1 :])
+    for sides in ("raw", ["compressed", "both"]):
+        with pytest.raises(ValueError, match="sides is .*; expected a list of raw, compressed"):
+            FacePairs(prepared, *NAMES, sides=sides)
 
 
 def test_crops_of_an_interrupted_preparation_are_refused(prepared, tmp_path):

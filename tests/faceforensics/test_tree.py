@@ -46,6 +46,9 @@ def test_missing_folders_are_named(tmp_path):
         discover(tmp_path, ["FaceShifter"])
     with pytest.raises(ValueError, match="c50"):
         discover(tmp_path, None, ("raw", "c50"))
+    for names in (("Deepfakes",), ([], "raw")):
+        with pytest.raises(ValueError, match=f"is {names[-1]!r}; expected a list of"):
+            discover(tmp_path, *names)
     for name in ("../original_sequences", "a/b", "..", "", "original"):
         with pytest.raises(ValueError, match="no names of folders"):
             discover(tmp_path, [name])
