@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -31,11 +32,13 @@ def seeded(names: Iterable[Sequence[str]], seed: int = 0, shares: Sequence[float
         seed: of the shuffle.
         shares: of train, val, test; rounded, each at least one group.
     """
-    group_of = groups(names)
+    group_of = groups(names := list(names))
     count = len(set(group_of.values()))
     if count < 3:
-        wanted = "one or more for each of three splits, or splits=; what else than TARGET_SOURCE a name says, it says after __"
-        raise ValueError(f"{count} groups of identities; expected {wanted}")
+        [(common, times)] = Counter(identity for each in names for identity in set(each)).most_common(1) or [("none", 0)]
+        found = f"{count} groups of identities; {times} of {len(names)} videos name {common!r}"
+        wanted = "three groups or more, one for each split, or splits=; what else than TARGET_SOURCE a name says, it says after __"
+        raise ValueError(f"{found}; expected {wanted}")
     sizes = [max(1, round(share * count)) for share in shares[1:]]
     order = np.random.default_rng([seed, 1]).permutation(count)
     split_of_group = dict(zip(order.tolist(), np.repeat(SPLITS, [count - sum(sizes), *sizes]).tolist(), strict=True))

@@ -15,7 +15,7 @@ from builder.publish import repository
 FIGURE = {"mystnb": {"image": {"alt": "a pixel"}}}
 
 
-def test_the_site(executed, capsys):
+def test_the_site(executed, capsys, monkeypatch):
     executed.edit("01-pixel", "title", "# A pixel\n\nThe second prose.\n\n$$\na = b\n$$ (eq-a)\n")
     assert builder.publish(root=executed.root), capsys.readouterr().err
     page = (executed.html / "01-pixel.html").read_text()
@@ -35,7 +35,7 @@ def test_the_site(executed, capsys):
     (injected,) = [c for c in read(executed.build / "stage" / "01-pixel.ipynb")["cells"] if c["id"] == "injected-parameters"]
     assert "remove-cell" in injected["metadata"]["tags"]
 
-    # Again: nothing to do; another prose: one page; another label: all pages.
+    # Again: nothing to do; another prose: one page; another label, or an address: all pages.
     def built():
         assert builder.publish(root=executed.root), capsys.readouterr().err
         pages = (executed.build / "jb" / "_build" / "html").glob("0*.html")
@@ -49,6 +49,9 @@ def test_the_site(executed, capsys):
     assert "The third prose." in (executed.html / "01-pixel.html").read_text()
     executed.edit("01-pixel", "title", "# A pixel\n\nThe third prose.\n\n$$\na = b\n$$ (eq-b)\n")
     assert built()["02-number"] > first["02-number"]
+    monkeypatch.setenv("ADDLIB_REPOSITORY_URL", "https://github.com/someone/book")
+    built()
+    check_buttons((executed.html / "02-number.html").read_text(), "02-number", "github")
 
 
 def test_missing_stale_and_failed_chapters_are_refused_by_name(executed):
@@ -61,13 +64,21 @@ def test_missing_stale_and_failed_chapters_are_refused_by_name(executed):
         builder.publish(root=executed.root)
 
 
-def test_widgets_stay_out_of_the_page(tiny, capsys):
+def test_widgets_stay_out_of_the_page_and_buttons_lead_to_gitlab(tiny, capsys, monkeypatch):
     view = '{"application/vnd.jupyter.widget-view+json": {"model_id": "00", "version_major": 2}, "text/plain": "a sli" + "der"}'
     source = f"from IPython.display import display\ndisplay({view}, raw=True)\nprint('kept')"
     tiny.chapter("01-pixel", ("slide", "code", source))
+    monkeypatch.setenv("ADDLIB_REPOSITORY_URL", "https://gitlab.com/someone/book")
     assert builder.execute(root=tiny.root) and builder.publish(root=tiny.root), capsys.readouterr().err
     page = (tiny.html / "01-pixel.html").read_text()
     assert "kept" in page and "a slider" not in page and 'type="application/vnd.jupyter' not in page
+    check_buttons(page, "01-pixel", "gitlab")
+
+
+def check_buttons(page, name, place):
+    assert f"https://{place}.com/someone/book/" in page and "mybinder.org" in page and f"/edit/main/book/{name}.ipynb" in page
+    colab = f"colab.research.google.com/github/someone/book/blob/main/book/{name}.ipynb"
+    assert (colab in page) == (place == "github")
 
 
 def test_what_a_reader_would_miss_fails_the_build_and_the_old_site_stays(executed, capsys):
@@ -105,15 +116,6 @@ def test_address_of_the_project(tmp_path, monkeypatch, origin, address):
     assert repository(tmp_path) == "https://github.com/other/fork"
     monkeypatch.setenv("ADDLIB_REPOSITORY_URL", "")
     assert repository(tmp_path) == ""
-
-
-@pytest.mark.parametrize("place", ["github", "gitlab"])
-def test_buttons_lead_to_the_address(executed, monkeypatch, capsys, place):
-    monkeypatch.setenv("ADDLIB_REPOSITORY_URL", f"https://{place}.com/someone/book")
-    assert builder.publish(root=executed.root), capsys.readouterr().err
-    page = (executed.html / "02-number.html").read_text()
-    assert f"https://{place}.com/someone/book/" in page and "mybinder.org" in page and "/edit/main/book/02-number.ipynb" in page
-    assert ("colab.research.google.com/github/someone/book/blob/main/book/02-number.ipynb" in page) == (place == "github")
 
 
 # --- the PDF ---

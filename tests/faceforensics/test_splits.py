@@ -25,6 +25,8 @@ def test_shares_are_the_papers_and_the_seed_decides():
     assert assigned == splits.seeded(names(pairs[::-1]), 0) != splits.seeded(names(pairs), 1)
     with pytest.raises(ValueError, match="2 groups"):
         splits.seeded(names(pairs[:2]))
+    with pytest.raises(ValueError, match="1 groups .*; 4 of 4 videos name 'clip'; expected three groups"):
+        splits.seeded(("clip", str(number)) for number in range(4))
 
 
 def test_groups_are_the_components_of_the_graph():
