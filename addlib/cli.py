@@ -126,17 +126,17 @@ def verify(out: str, **options) -> int:
 
 
 @commands.command()
-@click.argument("grid")
+@click.argument("grids", nargs=-1, required=True, metavar="GRID...")
 @number("--workers", help="Trainings at once (default: one per GPU, or per core).")
 @scheduler
 @number("--limit", help="At most so many trainings (default: all).")
 @click.option("--stale", is_flag=True, help="Train again what other code than today's gave.")
 @click.option("--force", is_flag=True, help="Train again what has a row.")
-def sweep(grid: str, **options) -> int:
-    """Train what the table of results lacks of GRID, a YAML file or the stem of one in book/experiments/grids."""
+def sweep(grids, **options) -> int:
+    """Train what the table of results lacks of each GRID, a YAML file or the stem of one in book/experiments/grids."""
     from addlib.sweep import sweep
 
-    return int(not sweep(grid, **_given(options)))
+    return int(not sweep(*grids, **_given(options)))
 
 
 @commands.command()

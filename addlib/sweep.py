@@ -59,29 +59,50 @@ def _product(choices: dict) -> list[dict]:
     return [dict(zip(choices, values, strict=True)) for values in itertools.product(*lists)]
 
 
-def sweep(grid, *, workers: int | None = None, scheduler: str | None = None, force=False, stale=False,
+def sweep(*grids, workers: int | None = None, scheduler: str | None = None, force=False, stale=False,
           limit: int | None = None, root=None) -> bool:  # fmt: skip
-    """Train every run of a grid that has no row in data/results/runs.csv, or give it to another notebook and its table.
+    """Train every run of some grids that has no row in data/results/runs.csv, or give it to another notebook and its table.
 
     The notebook of each run stays in book/_build/runs. A run that fails or is killed is listed, the others go on, and a second
     call runs what is missing. Returns True if every run that was tried has its row in the end.
 
     Args:
-        grid: a YAML file, or the stem of one in book/experiments/grids.
+        grids: YAML files, or stems of some in book/experiments/grids.
         workers: runs at once, by default one a GPU of this process, or one a core: the cores are shared out. More than there
             are GPUs share them evenly, which pays for small networks.
         scheduler: address of a Dask scheduler whose workers see the same folders.
         force: train runs that have a row again, also where the network is kept.
         stale: train runs again whose row other code made.
+        limit: how many to train at most.
     """
+    from addlib.parallel import allotted_processes, map_unordered
+
+    root, jobs = project_root(root), {}
+    for path in [Path(grid) if Path(grid).suffix else root / "book" / "experiments" / "grids" / f"{grid}.yaml" for grid in grids]:
+        jobs |= _missing(path, root, force, stale)
+    jobs = dict(list(jobs.items())[:limit])
+    gpus = len(_gpus())
+    workers = workers or gpus or allotted_processes()
+    threads = 1 if scheduler else max(1, allotted_processes() // workers)
+    shares = -(-workers // gpus) if gpus and not scheduler else 1
+    failed, options = 0, {"workers": workers, "scheduler": scheduler, "total": len(jobs), "describe": "training"}
+    options["lost"] = lambda job, error: (job[2], 0.0, f"its worker died: {error}")
+    for name, seconds, problem in map_unordered(execute, [(*job, threads, shares) for job in jobs.values()], **options):
+        failed += bool(problem)
+        print(f"{'FAIL' if problem else 'ok  '}  {name}  {seconds:.0f} s{problem and ': ' + problem}", flush=True)
+    if failed:
+        print(f"{failed} of {len(jobs)} failed; the same command tries them again", file=sys.stderr)
+    written = {(table, key) for table in {table for table, _ in jobs} for key in read_results(table)["key"]}
+    return not failed and jobs.keys() <= written
+
+
+def _missing(path: Path, root: Path, force: bool, stale: bool) -> dict[tuple[Path, str], tuple]:
+    """What a grid lacks: {(table of results, key): root, notebook, name, key and parameters of the run}."""
     from addlib.detectors import create_detector
     from addlib.faceforensics import data_hash
-    from addlib.parallel import allotted_processes, map_unordered
     from addlib.training import Recipe
     from addlib.training.distillers import changed_settings
 
-    root = project_root(root)
-    path = Path(grid) if Path(grid).suffix else root / "book" / "experiments" / "grids" / f"{grid}.yaml"
     if not path.is_file():
         raise ValueError(f"no grid {path}; there are {sorted(file.stem for file in path.parent.glob('*.yaml'))}")
     about, runs = read_grid(path)
@@ -97,22 +118,10 @@ def sweep(grid, *, workers: int | None = None, scheduler: str | None = None, for
     about |= {"code": code_behind(notebook), "retrain": force or stale}
     rows = read_results(results)
     done, current = set(rows["key"]), set(rows["key"][rows.get("code", rows["key"]) == about["code"]])
-    todo = [run for run, key in keys.items() if force or key not in (current if stale else done)][:limit]
+    todo = [run for run, key in keys.items() if force or key not in (current if stale else done)]
     old = len((done - current) & set(keys.values()))
     print(f"{path.stem}: {len(keys)} runs, {len(todo)} to run; {old} rows by other code (--stale)", flush=True)
-    gpus = len(_gpus())
-    workers = workers or gpus or allotted_processes()
-    threads = 1 if scheduler else max(1, allotted_processes() // workers)
-    shares = -(-workers // gpus) if gpus and not scheduler else 1
-    jobs = [(str(root), str(notebook), str(run), keys[run], run.parameters | about, threads, shares) for run in todo]
-    failed, options = 0, {"workers": workers, "scheduler": scheduler, "total": len(jobs), "describe": "training"}
-    options["lost"] = lambda job, error: (job[2], 0.0, f"its worker died: {error}")
-    for name, seconds, problem in map_unordered(execute, jobs, **options):
-        failed += bool(problem)
-        print(f"{'FAIL' if problem else 'ok  '}  {name}  {seconds:.0f} s{problem and ': ' + problem}", flush=True)
-    if failed:
-        print(f"{failed} of {len(jobs)} failed; the same command tries them again", file=sys.stderr)
-    return not failed and {keys[run] for run in todo} <= set(read_results(results)["key"])
+    return {(results, keys[run]): (str(root), str(notebook), str(run), keys[run], run.parameters | about) for run in todo}
 
 
 def code_behind(notebook: Path) -> str:

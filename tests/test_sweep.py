@@ -176,8 +176,10 @@ def test_what_a_sweep_runs_and_what_it_says(project, measure, capfd):
 
     threading.Thread(target=kill, daemon=True).start()
     before = dict(os.environ)
-    assert sweep(measure, workers=1, root=project) is False and os.environ == before
+    again = shutil.copy(measure, project / "again.yaml")  # what two grids ask for is run once
+    assert sweep(measure, again, workers=1, root=project) is False and os.environ == before
     said = capfd.readouterr()
+    assert "grid: 3 runs, 2 to run" in said.out and "again: 3 runs, 2 to run" in said.out
     assert "FAIL  FaceSwap c40 resnet18_narrow none" in said.out and "1 of 2 failed" in said.err
     assert read_results(table)["seed"].tolist() == [0, 0, 2, 2] and not table.with_name("runs.csv").exists()
     assert sweep(measure, workers=1, root=project) is True and "3 runs, 1 to run" in capfd.readouterr().out

@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from builder.project import Project, environment
@@ -37,8 +36,6 @@ def rehearse(
     One training of each kind in every grid. The chapters are executed with these rows alone, as half-way through the sweeps,
     then with rows for all runs, drawn from these. With ``names``: those chapters, one training of every grid, no pages.
     """
-    from addlib.parallel import allotted_processes
-
     project = Project(root)
     copy = stage(project, Path(folder or project.build / "rehearsal"))
     write_tree(copy.root / VIDEOS, jobs)
@@ -46,10 +43,7 @@ def rehearse(
     prepared = addlib(copy, "prepare", VIDEOS, CROPS, "--splits", f"{VIDEOS}/splits", "--frames", "4", *workers)
     if not (prepared and addlib(copy, "verify", CROPS, "--alignment")):
         return False
-    cut = [one_of_each_kind(copy, grid, last=bool(names)) for grid in grids(copy)]
-    # A sweep of one training takes one core; each of the others shares out all of them.
-    with ThreadPoolExecutor(allotted_processes() if names else 1) as pool:
-        done = list(pool.map(lambda grid: addlib(copy, "sweep", grid), cut))
+    done = [addlib(copy, "sweep", *(one_of_each_kind(copy, grid, last=bool(names)) for grid in grids(copy)))]
     builder = [str(copy.book / "builder"), "--profile", "paper"]
     more = [f"--{name}={value}" for name, value in (("jobs", jobs), ("timeout", timeout)) if value]
     done.append(run(copy, *builder, *more, "execute", *(names or [])))
