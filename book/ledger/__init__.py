@@ -2,8 +2,9 @@
 
 A test compares a number with the range that a claim allows: more than 0 for "A is better than B", the printed value give or
 take two points for an accuracy on the same data. The number is known as a 95 % interval over the seeds, of differences seed by
-seed where two settings are compared. By :func:`addlib.metrics.lies`, the claim is *reproduced* if the interval is inside,
-*differs* if it is outside, else *undecided*; so is one seed, which has no interval. *Not attempted*: nothing speaks to it.
+seed where two settings are compared; by the rows of the protocol at 99 % for one manipulation. By :func:`addlib.metrics.lies`,
+the claim is *reproduced* if the interval is inside, *differs* if it is outside, else *undecided*; so is one seed, which has no
+interval. *Not attempted*: nothing speaks to it.
 
 A claim about several places is reproduced if it is at every one, differs if it differs at one; "in most cases" (``share``)
 needs fewer and may lose more. On other data than the paper's, a cell of its tables claims the sign of its difference to the
@@ -46,8 +47,13 @@ OPTIONAL = ["table", "test", "with", "status", "evidence", "why"]
 # tables decide; or a status with evidence, a test function or a cell that asserts it; or why alone: not attempted.
 Claim = namedtuple("Claim", [*NEEDED, *"test settings status evidence why".split()], defaults=[None, {}, None, [], ""])
 # About a claim, or one of its places. paper, ours, low, high: of what is tested, in points; cell, measured: in percent.
-FIELDS = {"status": "", "why": "", "paper": nan, "ours": nan, "low": nan, "high": nan, "seeds": 0, "profile": None}
+# level: of the interval, in percent.
+FIELDS = {"status": "", "why": "", "paper": nan, "ours": nan, "low": nan, "high": nan, "seeds": 0, "profile": None, "level": nan}
 Finding = namedtuple("Finding", [*FIELDS, "cell", "measured"], defaults=[*FIELDS.values(), nan, nan])
+
+
+class OfOne(SeedInterval):
+    """Of one manipulation by the protocol: at 99 %."""
 
 
 class Setting(NamedTuple):
@@ -177,7 +183,8 @@ class Bench:
             found = self.protocol(first + f" - {best}" * bool(best) + place)
         except ValueError:  # no seed has all
             return None
-        return None if isnan(found.low) else SeedInterval(found.mean, nan, found.low, found.high, found.seeds)
+        kind = OfOne if len(manipulations) == 1 else SeedInterval
+        return None if isnan(found.low) else kind(found.mean, nan, found.low, found.high, found.seeds)
 
     def printed(self, *place) -> float:
         """The same difference in the paper's tables; NaN where they do not have it."""
@@ -187,7 +194,8 @@ class Bench:
         """Of one place, by the interval of ours, or by the command that gives what is missing."""
         if isinstance(found, SeedInterval):
             status = STATUSES[("inside", "outside", "not known").index(lies(found, above, below))]
-            return Finding(status, "", printed, found.mean, found.low, found.high, found.seeds, self.profile)
+            level = 99 if isinstance(found, OfOne) else 95
+            return Finding(status, "", printed, found.mean, found.low, found.high, found.seeds, self.profile, level)
         if not found:
             return Finding("not attempted", "no seed has all")
         manipulation, quality, wanted = found

@@ -138,6 +138,7 @@ def test_rows_of_the_protocol_decide_alone():
     rows = pd.concat([BASE, *(training((57, 57.5, 58), name) for name in ("add", "kd", "fr"))])
     found = one(CLAIM, rows, protocol=protocol)
     assert (found.status, found.ours, found.low, found.high) == ("reproduced", 4, 3, 5)
+    assert (found.level, one(CLAIM, rows).level) == (99, 95), "of one manipulation; over seeds alone"
     found = one(CLAIM | {"over": ["none", "kd"], "best": True}, rows, protocol=protocol)
     assert (found.ours, found.why) == (2, "")
     assert one(CLAIM | {"qualities": ["c23"]}, rows, protocol=protocol).ours == 1

@@ -92,7 +92,7 @@ def test_errors_name_the_remedy(stages):
         (lambda: losses.ADDLoss((1, 1), (1,)), r"weights \(1, 1\) and \(1,\), expected two lists, one of each for every stage"),
         (lambda: losses.ADDLoss("12", (1, 1)), r"weights 12 and \(1, 1\), expected two lists"),
         (lambda: losses.ADDLoss((1, 1), (1, 1), alpha="1e-3"), "alpha is '1e-3', expected a finite number"),
-        (lambda: loss(student[0], teacher, LABELS), r"student is \(.*float32, expected a list of maps"),
+        (lambda: loss(student[0], teacher, LABELS), r"student is \(.*float\d\d, expected a list of maps"),
         (lambda: losses.ADDLoss((1,), (1,), variant="code"), "variant is 'code'"),
         (lambda: loss(student[:2], teacher, LABELS), "2 student and 3 teacher stages, expected 3 of each; .*weight 0"),
         (lambda: loss(student, [teacher[0], teacher[2], teacher[2]], LABELS), r"stage 1 \(counted from 0.*differ"),
