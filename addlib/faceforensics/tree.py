@@ -58,9 +58,10 @@ def identities(name: str) -> tuple[str, ...]:
 
 def several(what: str, given: Iterable[str], known: Sequence[str] = ()) -> list[str]:
     """Names in a list, each once. Raises ValueError for a text, which would be taken letter by letter, and for an unknown one."""
-    if isinstance(given, str) or known and not set(given) <= set(known):
+    names = list(dict.fromkeys(given))
+    if isinstance(given, str) or known and not set(names) <= set(known):
         raise ValueError(f"{what} is {given!r}; expected a list of {', '.join(known) or 'names'}")
-    return list(dict.fromkeys(given))
+    return names
 
 
 def reals_of(manipulation: str) -> str:

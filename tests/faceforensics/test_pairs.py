@@ -34,7 +34,7 @@ def test_items_are_the_crops(prepared):
 def test_disk_and_memory_give_the_same_batches(prepared, settings):
     one = list(FacePairs(prepared, *NAMES).batches(5, **settings))
     others = [FacePairs(prepared, *NAMES, device=d) for d in ["cpu"] + ["cuda"] * torch.cuda.is_available()]
-    others.append(FacePairs(prepared, *NAMES, device="cpu", sides=("compressed",)))
+    others.append(FacePairs(prepared, *NAMES, device="cpu", sides=iter(["compressed"])))
     for other in [list(other.batches(5, **settings)) for other in others]:
         assert len(one) == len(other) == (3 if settings.get("drop_last") else 4)
         for left, right in zip(one, other, strict=True):
