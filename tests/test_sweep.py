@@ -295,3 +295,8 @@ def test_a_training_and_what_is_measured_on_it(project, tree, prepared):
         found = read_results(data / "results" / f"{notebook}.csv")
         assert conditions <= set(found["condition"]) and set(found["key"]) == {row["key"]}
     assert len(list((data / "runs").glob("*/row.json"))) == 2, "nothing was trained again"
+    twice = {"quality": "c40", "distiller": "fr", "settings": {"alpha": [1, 2]}}
+    assert sweep(grid(project, twice, notebook="pull", **where), workers=1, root=project) is True
+    found = read_results(data / "results" / "pull.csv").set_index("settings")
+    assert found["value"]['{"alpha": 2}'] == pytest.approx(2 * found["value"]["{}"], rel=1e-3) and found["value"].min() > 0
+    assert (found["low"] <= found["value"]).all() and (found["value"] <= found["high"]).all()
