@@ -1,10 +1,12 @@
-"""What the rows of data/results/protocol.csv say: differences between students, over seeds and people together.
+"""What the rows of data/results/protocol.csv and its neighbours say: differences between students, over seeds and people together.
 
 An *arm* is a student by its distiller, its start and, if not 8, its epochs: ``add@teacher``, ``none@noise+16``. Words may follow:
 ``c23`` for one that sees this quality instead of c40, ``more`` for those of beyond.csv, which learnt from more people in as many
-steps, and ``video`` for the mean of its answers to the frames of a video. A *finding* is a difference of two arms or one alone,
-in the mean over the manipulations or for one of them, and a measure if it is not AUC: ``add@noise - none@noise``,
-``kd@teacher - none@teacher: FaceSwap``, ``none@noise, accuracy``, ``fr@noise more video - add@noise``.
+steps, and ``video`` for the mean of its answers to the frames of a video; ``ablation`` for those of ablation.csv, of NeuralTextures
+alone (``reader`` and ``paper``: for those of runs.csv of these profiles), whose settings may follow, as in ``add@noise ablation
+views=3``. A *finding* is a difference of two arms or one alone, in the mean over the manipulations or for one of them, and a measure
+if it is not AUC:
+``add@noise - none@noise``, ``kd@teacher - none@teacher: FaceSwap``, ``none@noise, accuracy``, ``fr@noise more video - add@noise``.
 
 Text that states one is bold, and names it in a comment that no reader sees: ``**+1.2 points (0.1 to 2.3)**<!-- … -->``, or
 ``**better**<!-- verdict … -->``, ``**3 seeds**<!-- seeds … -->``. ``python -m findings`` in book/ writes what the rows say there; a test compares.
@@ -19,14 +21,18 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from addlib import metrics
 from addlib.files import project_root
-from addlib.results import read_predictions, read_results, results_file
+from addlib.results import Settings, read_predictions, read_results, results_file
 from ledger import FIVE
 
 DELTA = 2.0  # points of AUC that count as nothing, named by data/protocol.md
 LEVEL, LEVEL_OF_ONE = 0.95, 0.99  # of a mean over the five manipulations, and of each of five (Bonferroni)
+ABLATED = ("NeuralTextures",)  # by the paper's Table 2, and by ours
+TABLES = {"more": "beyond", "ablation": "ablation", "reader": "runs", "paper": "runs"}  # by a word of an arm
+PROFILES = {"ablation", "reader", "paper"}
 FEWEST = 3  # seeds of an interval: with two, simulations of it do not hold
 STATED = re.compile(r"\*\*([^*]+)\*\*<!-- (.+?) -->")
 MAIN = ("README.md", "book/intro.md", "book/what-we-found.ipynb")  # which have to state some
@@ -55,7 +61,7 @@ class Finding(NamedTuple):
 
 
 def finding(name: str, folder: Path | None = None) -> Finding:
-    """A finding by its name. folder: of protocol.csv, beyond.csv and the predictions, data/results by default."""
+    """A finding by its name. folder: of the tables and the predictions, data/results by default."""
     seeds, values = values_of(name, folder)
     compared, single = " - " in name, ": " in name
     if len(seeds) < FEWEST:
@@ -74,11 +80,13 @@ def values_of(name: str, folder: Path | None = None) -> tuple[list[int], np.ndar
     """
     sides, _, measure = name.partition(", ")
     sides, _, manipulation = sides.partition(": ")
-    chosen, arms = (manipulation,) if manipulation else FIVE, sides.split(" - ")
+    arms = sides.split(" - ")
+    chosen = (manipulation,) if manipulation else manipulations_of(arms[0])
     found = [[_pseudo_values(arm, each, measure or "auc", folder) for arm in arms] for each in chosen]
     seeds = sorted(set.intersection(*(seeds_of(arm, folder) for arm in arms)))
     if not seeds:
-        raise ValueError(f"no seed has all of {name!r} on {FIVE}; sweep the grids protocol, protocol-parts, protocol-c23 and beyond")
+        grids = "protocol, protocol-parts, protocol-c23, beyond and ablation"
+        raise ValueError(f"no seed has all of {name!r} on {manipulations_of(arms[0])}; sweep the grids {grids}")
     places = [[np.stack([values[seed] for seed in seeds]) for values in place] for place in found]
     return seeds, 100 * np.mean([place[0] - place[1] if len(arms) > 1 else place[0] for place in places], axis=0)
 
@@ -89,7 +97,7 @@ def _pseudo_values(arm: str, manipulation: str, measure: str, folder: Path | Non
     found, by_video = {}, "video" in arm.split() or measure.startswith("video")
     for row in rows_of(arm, manipulation, folder).itertuples():
         seen = read_predictions(row.key, table_of(arm, folder))
-        seen = seen[seen["split"] == "large"]
+        seen = seen[seen["split"] == ("large" if "large" in set(seen["split"]) else "test")]  # the people of the protocol, or of FF++
         labels, videos, odds = seen["label"], seen["video"], seen["log_odds"]
         metric, answers = metrics.auc, odds
         if by_video:
@@ -120,11 +128,14 @@ def rows_of(arm: str, manipulation: str | None = None, folder: Path | None = Non
     arm, *words = arm.split()
     distiller, _, start = ("none@noise" if arm == "raw" else arm).partition("@")
     start, _, epochs = start.partition("+")
-    if unknown := set(words) - {"c23", "more", "video"}:
-        raise ValueError(f"an arm has no {sorted(unknown)}; it may have 'c23', 'more' and 'video'")
+    settings = {name: yaml.safe_load(value) for name, _, value in (word.partition("=") for word in words if "=" in word)}
+    profiles = PROFILES.intersection(words)
+    if unknown := {word for word in words if "=" not in word} - {"c23", "video", *TABLES}:
+        raise ValueError(f"an arm has no {sorted(unknown)}; it may have {['c23', 'video', *TABLES]}, and settings such as 'views=3'")
     epochs = epochs or ("2" if "more" in words else "")  # four times the crops in an epoch
     wanted = {"distiller": distiller, "start": start, "changes": f'{{"epochs": {epochs}}}' if epochs else "{}"}
-    for column, value in (wanted | {"settings": "{}"}).items():
+    wanted |= {"settings": str(Settings(settings))} | ({"profile": profiles.pop()} if profiles else {})
+    for column, value in wanted.items():
         rows = rows[rows[column] == value]
     rows = rows[rows["quality"] == ("raw" if arm == "raw" else "c23" if "c23" in words else "c40")]
     return rows if manipulation is None else rows[rows["manipulation"] == manipulation]
@@ -132,15 +143,21 @@ def rows_of(arm: str, manipulation: str | None = None, folder: Path | None = Non
 
 def table_of(arm: str, folder: Path | None = None) -> Path:
     """The file with the rows of an arm."""
-    name = "beyond" if "more" in arm.split() else "protocol"
+    name = next((table for word, table in TABLES.items() if word in arm.split()), "protocol")
     return folder / f"{name}.csv" if folder else results_file(name=name)
+
+
+def manipulations_of(arm: str) -> tuple[str, ...]:
+    """What an arm is averaged over."""
+    return ABLATED if PROFILES.intersection(arm.split()) else FIVE
 
 
 @cache
 def seeds_of(arm: str, folder: Path | None = None) -> set[int]:
     """The seeds that an arm has at every manipulation."""
-    of_five = rows_of(arm, folder=folder).groupby("seed")["manipulation"].nunique()
-    return set(of_five.index[of_five == len(FIVE)])
+    rows, wanted = rows_of(arm, folder=folder), manipulations_of(arm)
+    counts = rows[rows["manipulation"].isin(wanted)].groupby("seed")["manipulation"].nunique()
+    return set(counts.index[counts == len(wanted)])
 
 
 def short_verdict(found: Finding) -> str:

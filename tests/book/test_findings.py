@@ -90,7 +90,7 @@ def test_words_of_an_arm_choose_the_table_and_the_measure_of_one_side(folder):
     assert finding("add@noise more video", folder).mean == finding("add@noise more, video auc", folder).mean
     assert finding("add@noise video more", folder).mean == finding("add@noise more video", folder).mean, "in any order"
     assert finding("add@noise more", folder).mean not in (finding("add@noise more video", folder).mean, finding("add@noise", folder).mean)
-    with pytest.raises(ValueError, match=r"an arm has no \['mroe'\]; it may have 'c23', 'more' and 'video'"):
+    with pytest.raises(ValueError, match=r"an arm has no \['mroe'\]; it may have \['c23', 'video', 'more'"):
         finding("add@noise mroe", folder)
 
 
@@ -106,6 +106,27 @@ def test_a_word_of_an_arm_chooses_the_quality(folder, tmp_path):
     assert finding("none@noise", tmp_path / "results") == finding("none@noise", folder)
     apart = finding("none@noise c23 - none@noise", tmp_path / "results")
     assert apart.seeds == 1 and apart.mean == pytest.approx(100 - by_hand(folder, "none", 0, "auc"))
+
+
+def test_settings_of_an_arm_choose_among_the_ablations_of_one_manipulation(folder, tmp_path):
+    draws, odds = np.random.default_rng(1), read_predictions(read_results(folder / "protocol.csv")["key"][0], folder / "protocol.csv")
+    scores = {}
+    for name, settings in (("", {}), (" views=3", {"views": 3}), (" coordinates=unit", {"coordinates": "unit"})):
+        for seed, table in ((0, "ablation"), (1, "ablation"), (2, "ablation"), (0, "runs")):
+            odds["log_odds"] = draws.normal(odds["label"], 2).round(1)
+            split = odds.assign(split="test" if table == "runs" else "large")
+            run = Run("NeuralTextures", "c40", "resnet18_narrow", "add", "mini", seed=seed, settings=settings)
+            profile = "paper" if table == "runs" else "ablation"
+            record(run.columns | {"data": "d"}, profile, predictions=split, path=tmp_path / f"{table}.csv")
+            scores.setdefault((name, profile), []).append(100 * roc_auc_score(odds["label"], odds["log_odds"]))
+    for (name, profile), expected in scores.items():
+        assert finding(f"add@noise {profile}{name}", tmp_path).mean == pytest.approx(np.mean(expected))
+    apart = finding("add@noise ablation views=3 - add@noise ablation", tmp_path)
+    assert apart.mean == pytest.approx(np.mean(scores[" views=3", "ablation"]) - np.mean(scores["", "ablation"]))
+    wide = finding("add@noise ablation views=3 - add@noise ablation: NeuralTextures", tmp_path)
+    assert apart.seeds == 3 and apart.mean == wide.mean and wide.low < apart.low, "of one named beforehand, at 95 %"
+    with pytest.raises(ValueError, match=r"no seed has all of 'add@noise ablation views=4' on \('NeuralTextures',\)"):
+        finding("add@noise ablation views=4", tmp_path)
 
 
 def test_what_is_missing_is_named(folder):
