@@ -11,7 +11,8 @@ needs fewer and may lose more. On other data than the paper's, a cell of its tab
 baseline of its rows; a baseline then claims nothing.
 
 Where the rows of the protocol (data/protocol.md) have both sides, with three seeds or more, they decide alone: their interval
-covers the test people too, and it is the one that the page "What we found" states.
+covers the test people too, and it is the one that the page "What we found" states. So do those of ablation.csv, on the same test
+people, where a side has settings of its own.
 """
 
 from __future__ import annotations
@@ -173,17 +174,20 @@ class Bench:
     def by_protocol(self, metric, manipulations, quality, *settings: Setting) -> SeedInterval | None:
         """By the rows of the protocol, where they have it: of one setting alone, or minus the best of others."""
         plain = all(self.name(each.detector) == "resnet18_narrow" for each in settings)
-        plain &= all(each[2:] == Setting()[2:] for each in settings) and metric in ("auc", "accuracy")
-        if not self.protocol or not plain or len(manipulations) not in (1, len(FIVE)):
+        plain &= all(each[3:] == Setting()[3:] for each in settings) and metric in ("auc", "accuracy")
+        varied, single = any(each.settings != "{}" for each in settings), len(manipulations) == 1
+        if not self.protocol or not plain or not (single or len(manipulations) == len(FIVE)):
             return None
-        place = f": {manipulations[0]}" * (len(manipulations) == 1) + f", {metric}" * (metric != "auc")
-        first, *rest = (f"{each.distiller}@noise" + " c23" * (quality == "c23") for each in settings)
+        if varied and (list(manipulations), quality) != (["NeuralTextures"], "c40"):
+            return None
+        place = f": {manipulations[0]}" * (single and not varied) + f", {metric}" * (metric != "auc")
+        first, *rest = (_arm(each, quality, varied) for each in settings)
         try:
             best = max(rest, key=lambda arm: self.protocol(arm + place).mean, default="")
             found = self.protocol(first + f" - {best}" * bool(best) + place)
         except ValueError:  # no seed has all
             return None
-        kind = OfOne if len(manipulations) == 1 else SeedInterval
+        kind = OfOne if single and not varied else SeedInterval
         return None if isnan(found.low) else kind(found.mean, nan, found.low, found.high, found.seeds)
 
     def printed(self, *place) -> float:
@@ -205,6 +209,12 @@ class Bench:
         return Finding("not attempted", next(filter(None, commands), "no grid has it"))
 
 
+def _arm(setting: Setting, quality: str, varied: bool) -> str:
+    """In the words of ``findings``."""
+    words = [f"{name}={value}" for name, value in Settings(setting.settings).items()]
+    return " ".join([f"{setting.distiller}@noise", *["c23"] * (quality == "c23"), *["ablation"] * varied, *words])
+
+
 @cache
 def paper_bench(root) -> Bench:
     """The paper's tables as if they were rows of one seed."""
@@ -223,13 +233,13 @@ def _printed(root, *place) -> float:
 @cache
 def grids(profile: str, root) -> dict[tuple, str]:
     """Commands by notebook and what it is run on; those of the profile and of the paper's tables first."""
-    found, order = {}, [profile, "reader", "paper"]
+    found, order = {}, [profile, "ablation", "reader", "paper"]
     files = [(path.stem, *read_grid(path)) for path in (project_root(root) / "book/experiments/grids").glob("*.yaml")]
     files = [file for file in files if file[1]["profile"] in order]
     for stem, about, runs in sorted(files, key=lambda f: (order.index(f[1]["profile"]), "table" not in f[0], f[0])):
         # A network that was looked at before this was measured has rows, but of other code.
         text = f"`addlib sweep {stem}" + " --stale" * (about["notebook"] == "look") + "`"
-        text += f" (profile {about['profile']})" * (about["profile"] != profile)
+        text += f" (profile {about['profile']})" * (about["profile"] not in (profile, "ablation"))
         for run in runs:
             if not run.changes and run.start == "noise":
                 key = (run.manipulation, run.quality, run.detector, run.distiller, str(run.settings))

@@ -149,6 +149,24 @@ def test_rows_of_the_protocol_decide_alone():
     assert (line["measured"], line["ours"], line["status"]) == (70, 4, "reproduced")
 
 
+def test_rows_of_the_ablation_decide_where_a_side_has_settings():
+    """On NeuralTextures at c40, at 95 %, both sides out of that table."""
+    means = {"mv@noise ablation": 70, "mv@noise ablation eta=0": 66, "mv@noise ablation coordinates=unit": 60}
+
+    def protocol(name):
+        if not set(arms := name.split(" - ")) <= set(means):
+            raise ValueError("no seed has all")
+        mean = means[arms[0]] - sum(means[arm] for arm in arms[1:])
+        return findings.Finding(name, mean, mean - 1, mean + 1, 3, "")
+
+    here = {"manipulations": ["NeuralTextures"], "of": "mv", "over": {"distiller": "mv", "settings": {"eta": 0}}, "metric": "auc"}
+    found = one(CLAIM | here, BASE, protocol=protocol)
+    assert (found.status, found.ours, found.low, found.level) == ("reproduced", 4, 3, 95)
+    assert one(CLAIM | here | {"over": {"distiller": "mv", "settings": {"coordinates": "unit"}}}, BASE, protocol=protocol).ours == 10
+    for other in ({"manipulations": ["FaceSwap"]}, {"qualities": ["c23"]}, {"over": "none"}):
+        assert one(CLAIM | here | other, BASE, protocol=protocol).status == "not attempted"
+
+
 def test_a_cell_claims_the_direction_of_its_gain():
     """On other data; also where the paper's gain is a loss, as FitNet's on Face2Face at c40."""
     values = {"none": (60, 61, 62), "fitnet": (57, 57, 57), "add": (57, 57, 57)}
