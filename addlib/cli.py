@@ -145,16 +145,20 @@ def sweep(grids, **options) -> int:
               help="data/runs/NAME/weights.safetensors, or NAME alone; again for more networks, which answer together.")
 @number("--frames", help="Frames to look at, evenly spread (default: 64).")
 @number("--shift", help="Pixels that training took off the crops (default: as the weights say).")
+@click.option("--plugin", metavar="FILE", help="Python file that registers a detector of your own.")
 @click.option("--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Fake above this probability.")
 @output("--csv", help="Write frame, time, box and probability of every frame.")
 @output("--plot", help="Draw the probability over time (.png, .svg or .pdf).")
-def predict(clips, weights, threshold, csv, plot, **options) -> int:
+def predict(clips, weights, plugin, threshold, csv, plot, **options) -> int:
     """Say of each CLIP (video, picture, or folder of pictures) how likely a detector takes it for fake, by its faces."""
     import pandas as pd
 
     from addlib import judge
     from addlib.detectors import read_detector
+    from addlib.plugin import load
 
+    if plugin:
+        load(plugin)
     detectors, windows = [], set()
     for file in weights:
         detector, about = read_detector(judge.weights_file(file))

@@ -25,8 +25,8 @@ def read_grid(path) -> tuple[dict, list[Run]]:
     The YAML holds ``profile``, ``crops`` (relative to book/), ``common`` (settings of every run), ``runs``, a list of entries,
     each the product of its lists, also inside its ``settings`` (where a value is a list itself, that is a list of one, such as
     ``stage_weights_fr: [[1, 2, 4]]``); and, if it likes, ``notebook``, one of book/experiments other than "train" that runs
-    are given to, ``table``, where its rows go (usually "runs", or as the notebook is called), and ``test_crops``, a second
-    test set. Raises ValueError for a file that is none.
+    are given to, ``table``, where its rows go (usually "runs", or as the notebook is called), ``test_crops``, a second
+    test set, and ``plugin``, a Python file that registers what the runs name. Raises ValueError for a file that is none.
     """
     import yaml
 
@@ -35,8 +35,8 @@ def read_grid(path) -> tuple[dict, list[Run]]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no YAML: {error}") from error
     about, runs = {"notebook": "train"} | (given if isinstance(given, dict) else {}), {}
-    if set(about) - {"table", "test_crops"} != {"notebook", "profile", "crops", "common", "runs"}:
-        choices = "perhaps notebook, table, test_crops"
+    if set(about) - {"table", "test_crops", "plugin"} != {"notebook", "profile", "crops", "common", "runs"}:
+        choices = "perhaps notebook, table, test_crops, plugin"
         raise ValueError(f"{path} has {sorted(about)}; a grid has profile, crops, common, runs, {choices}")
     about = {"table": "runs" if about["notebook"] == "train" else about["notebook"]} | about
     common, entries = about.pop("common"), about.pop("runs")
@@ -99,14 +99,21 @@ def sweep(*grids, workers: int | None = None, scheduler: str | None = None, forc
 def _missing(path: Path, root: Path, force: bool, stale: bool) -> dict[tuple[Path, str], tuple]:
     """What a grid lacks: {(table of results, key): root, notebook, name, key and parameters of the run}."""
     from addlib.detectors import create_detector
-    from addlib.faceforensics import data_hash
+    from addlib.faceforensics import data_hash, read_manifest
+    from addlib.plugin import load
     from addlib.training import Recipe
     from addlib.training.distillers import changed_settings
 
     if not path.is_file():
         raise ValueError(f"no grid {path}; there are {sorted(file.stem for file in path.parent.glob('*.yaml'))}")
     about, runs = read_grid(path)
-    about |= {name: str((root / "book" / about[name]).resolve()) for name in ("crops", "test_crops") if name in about}
+    about |= {name: str((root / "book" / about[name]).resolve()) for name in ("crops", "test_crops", "plugin") if name in about}
+    table = read_manifest(about["crops"])
+    for column, asked in (("manipulation", {run.manipulation for run in runs}), ("quality", {run.quality for run in runs})):
+        if unknown := sorted(asked - (known := set(table[column]))):
+            raise ValueError(f"{path}: no {column} {unknown} in {about['crops']}; there are {sorted(known - {''})}")
+    if plugin := about.get("plugin"):
+        load(plugin)
     data, notebook = data_hash(about["crops"]), root / "book" / "experiments" / f"{about.pop('notebook')}.ipynb"
     student = functools.cache(create_detector)  # some backbones bring defaults of their own
     for number, run in enumerate(runs):  # what is the recipe's or the distiller's anyway is no change
@@ -115,7 +122,7 @@ def _missing(path: Path, root: Path, force: bool, stale: bool) -> dict[tuple[Pat
         runs[number] = replace(run, changes=changes, settings=settings)
     keys = {run: run.key(data) for run in runs}
     results = results_file(root, about["table"])
-    about |= {"code": code_behind(notebook), "retrain": force or stale}
+    about |= {"code": code_behind(notebook, plugin), "retrain": force or stale}
     rows = read_results(results)
     done, current = set(rows["key"]), set(rows["key"][rows.get("code", rows["key"]) == about["code"]])
     todo = [run for run, key in keys.items() if force or key not in (current if stale else done)]
@@ -124,11 +131,12 @@ def _missing(path: Path, root: Path, force: bool, stale: bool) -> dict[tuple[Pat
     return {(results, keys[run]): (str(root), str(notebook), str(run), keys[run], run.parameters | about) for run in todo}
 
 
-def code_behind(notebook: Path) -> str:
-    """Hash of the code of a notebook, and of all of addlib that it imports."""
+def code_behind(notebook: Path, plugin: str | None = None) -> str:
+    """Hash of the code of a notebook, of all of addlib that it imports, and of a plugin if there is one."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    return digest([ast.dump(ast.parse(code)), code_hash(*imported_modules(code))])
+    own = [ast.dump(ast.parse(Path(plugin).read_text(encoding="utf-8")))] if plugin else []
+    return digest([ast.dump(ast.parse(code)), code_hash(*imported_modules(code)), *own])
 
 
 def execute(job: tuple) -> tuple[str, float, str]:
@@ -145,6 +153,9 @@ def execute(job: tuple) -> tuple[str, float, str]:
     options = {"kernel_name": "python3", "start_timeout": 300, "execution_timeout": 7 * 24 * 3600}
     options |= {"cwd": str(Path(source).parent), "progress_bar": False, "coalesce_streams": True}
     options["extra_arguments"] = ["--log-level=CRITICAL"]  # nothing of the kernel about itself
+    parameters = dict(parameters)
+    if plugin := parameters.pop("plugin", None):
+        options["extra_arguments"].append(f"--IPKernelApp.exec_lines=from addlib.plugin import load; load({plugin!r})")
     start, problem = time.perf_counter(), ""
     with _a_gpu(shares) as chosen:
 

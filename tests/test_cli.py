@@ -150,6 +150,29 @@ def test_predict_with_several_networks(tmp_path, clip, capsys):
     assert f"probability of fake {expected:.3f}" in capsys.readouterr().out, "of crops as large as those it learnt from"
 
 
+PLUGIN = """
+from addlib.detectors import register_detector, resnet
+
+@register_detector("own")
+def own(num_classes):
+    return resnet.narrow((1, 1, 1, 1), (8, 8, 8, 8), False, num_classes)
+"""
+
+
+def test_predict_with_a_detector_of_ones_own(tmp_path, clip, capsys, monkeypatch):
+    from addlib import detectors, plugin
+
+    monkeypatch.setattr(detectors, "DETECTORS", dict(detectors.DETECTORS))
+    (tmp_path / "own.py").write_text(PLUGIN)
+    plugin.load(tmp_path / "own.py")
+    detectors.save_weights(detectors.create_detector("own"), tmp_path / "own.safetensors", ABOUT)
+    del detectors.DETECTORS["own"]
+    command = ["predict", str(clip), "--frames", "1", "--weights", str(tmp_path / "own.safetensors")]
+    assert cli.main(command) == 1 and "unknown detector 'own'" in (said := capsys.readouterr().err) and "plugin" in said
+    assert cli.main([*command, "--plugin", str(tmp_path / "own.py")]) == 0 and "own, trained on:" in capsys.readouterr().out
+    assert cli.main([*command, "--plugin", str(clip)]) == 1 and "is no Python file" in capsys.readouterr().err
+
+
 def test_predict_with_a_recipe_that_is_not_known(tmp_path, clip, capsys):
     path = weights(tmp_path / "weights.safetensors", {"recipe": "mine", "changes": {}})
     command, asked = ["predict", str(clip), "--weights", path, "--frames", "1"], "is not known (recipe mine)"

@@ -19,10 +19,12 @@ import pytest
 import yaml
 
 from addlib import sweep as module
+from addlib.detectors import DETECTORS
 from addlib.faceforensics import data_hash
 from addlib.files import locked
 from addlib.results import Run, read_predictions, read_results, record_measurements
 from addlib.sweep import code_behind, read_grid, sweep
+from addlib.training import DISTILLERS
 
 ROOT = Path(__file__).resolve().parents[1]
 GRIDS = ROOT / "book" / "experiments" / "grids"
@@ -134,7 +136,10 @@ with (folder / "log").open("a") as file:
 while (folder / f"wait-{seed}").exists():
     time.sleep(0.05)
 assert not (folder / f"fail-{seed}").exists(), "told to fail"
-run = Run(manipulation, quality, detector, recipe=recipe, changes=changes, seed=seed, start=start, settings=settings)
+if detector == "tiny":
+    from addlib.detectors import create_detector
+    create_detector(detector)
+run = Run(manipulation, quality, detector, distiller, recipe, changes, seed, start, settings)
 rows = [{"data": "DATA", "code": code, "condition": name} for name in ("dark", "bright")]
 record_measurements(run, profile, rows, folder / "results" / f"{table}.csv")
 """
@@ -194,6 +199,54 @@ def test_what_a_sweep_runs_and_what_it_says(project, measure, capfd):
     assert sweep(measure, workers=1, root=project) is True and not ran(project)
     assert "1 rows by other code" in capfd.readouterr().out
     assert sweep(measure, workers=1, stale=True, root=project) is True and len(ran(project)) == 1
+
+
+PLUGIN = """
+from addlib.detectors import register_detector
+from addlib.training import register_distiller
+from torch import nn
+
+@register_detector("tiny")
+class Tiny(nn.Sequential):
+    def __init__(self, num_classes):
+        super().__init__(nn.Flatten())
+        self.head = nn.LazyLinear(num_classes)
+
+@register_distiller("nothing")
+def nothing(student, teacher, weight=1.0):
+    return lambda *answers: {}
+"""
+
+
+@pytest.mark.slow
+def test_a_plugin_gives_a_grid_names_of_its_own(project, measure, monkeypatch, capfd):
+    """In the process that sweeps and in those that run; its code counts as code of the rows."""
+    monkeypatch.setattr("addlib.detectors.DETECTORS", dict(DETECTORS))
+    monkeypatch.setattr("addlib.training.distillers.DISTILLERS", dict(DISTILLERS))
+    (project / "mine.py").write_text(PLUGIN)
+    run = {"quality": "c40", "detector": "tiny", "distiller": "nothing", "settings": {"weight": [1, 2]}}
+    own = grid(project, run, notebook="measure", table="apart", plugin="../mine.py")
+    assert sweep(own, workers=2, root=project) is True
+    rows = read_results(project / "data" / "results" / "apart.csv")
+    assert set(rows["detector"]) == {"tiny"} and set(rows["settings"]) == {"{}", '{"weight": 2}'}, "1 is its default"
+    (project / "mine.py").write_text(PLUGIN.replace("LazyLinear", "LazyLinear "))
+    capfd.readouterr()
+    assert sweep(own, workers=1, root=project) is True and "0 rows by other code" in capfd.readouterr().out
+    (project / "mine.py").write_text(PLUGIN.replace("{}", "dict()"))
+    assert sweep(own, workers=1, root=project) is True and "2 rows by other code" in capfd.readouterr().out
+    for text, words in (("1 / 0", "mine.py fails: ZeroDivisionError: division by zero"), (None, "no plugin at")):
+        (project / "mine.py").write_text(text) if text else (project / "mine.py").unlink()
+        with pytest.raises((ValueError, FileNotFoundError), match=words):
+            sweep(own, workers=1, root=project)
+
+
+def test_runs_on_what_was_not_prepared_are_refused_before_the_first(project):
+    for wrong, words in (
+        ({"quality": "c41"}, r"no quality \['c41'\] in .*; there are \['c23', 'c40', 'raw'\]"),
+        ({"quality": "c40", "manipulation": "FaceSwop"}, r"no manipulation \['FaceSwop'\] in .*; there are \['Deepfakes'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            sweep(grid(project, {"quality": "c40"}, wrong), workers=1, root=project)
 
 
 @pytest.mark.slow

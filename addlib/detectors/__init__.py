@@ -97,5 +97,5 @@ def normalisation(name: str) -> tuple[float, float]:
 
 def _builder(name):
     if name not in DETECTORS:
-        raise ValueError(f"unknown detector {name!r}; there are {sorted(DETECTORS)}")
+        raise ValueError(f"unknown detector {name!r}; there are {sorted(DETECTORS)}; one of your own: a plugin registers it")
     return DETECTORS[name]

@@ -62,7 +62,7 @@ def create_distiller(name: str, student: Detection, teacher: Detection, **settin
 def distiller_defaults(name: str, student: nn.Module | None = None) -> dict:
     """The settings that a distiller has, with their defaults; those that the student's backbone needs changed as it has them."""
     if name not in DISTILLERS:
-        raise ValueError(f"unknown distiller {name!r}; there are {list(DISTILLERS)}")
+        raise ValueError(f"unknown distiller {name!r}; there are {list(DISTILLERS)}; one of your own: a plugin registers it")
     defaults = dict(DISTILLERS[name][2])
     return defaults | {key: value for key, value in getattr(student, "loss_defaults", {}).items() if key in defaults}
 
