@@ -160,16 +160,24 @@ def _index(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype={"video": str})
 
 
+def on_the_same_crops(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of each profile and seed the rows on those crops (``data``) that have the most: another machine may make some that differ."""
+    counts = rows.groupby(["profile", "seed", "data"]).size().sort_values(kind="stable").reset_index()
+    return rows.merge(counts.groupby(["profile", "seed"]).last()["data"].reset_index())
+
+
 def scores_of(rows: pd.DataFrame, metric: str = "accuracy", **chosen) -> pd.Series:
     """One measure of all trainings of one setting, in percent, by manipulation, quality and seed.
 
     metric: a name in ``METRICS``. chosen: columns of the rows, each with a value or a list of values, such as
     ``distiller="add"`` and ``settings={"beta": 4}``. Unless they are named, ``changes`` and ``settings`` are none and the
-    start is from noise: trainings of an ablation do not slip in.
+    start is from noise: trainings of an ablation do not slip in. Of each profile and seed those on the same crops are taken.
     """
     chosen, part = {"changes": {}, "start": "noise", "settings": {}} | chosen, rows
     if unknown := {metric} - set(METRICS) | set(chosen) - set(rows):
         raise ValueError(f"unknown {sorted(unknown)}; the metrics are {list(METRICS)}, the columns {list(rows)}")
+    if {"profile", "seed", "data"} <= set(rows):
+        part = on_the_same_crops(rows)
     for name, value in chosen.items():
         wanted = value if isinstance(value, list | tuple) else [value]
         part = part[part[name].isin([str(Settings(each)) if isinstance(each, dict) else each for each in wanted])]

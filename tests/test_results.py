@@ -104,6 +104,16 @@ def some(values=(0.5, 0.6, 0.7), **columns):
     return pd.DataFrame([Run(**run, seed=seed).columns | {"accuracy": value} for seed, value in enumerate(values)])
 
 
+def test_a_seed_is_compared_on_the_crops_that_most_of_its_rows_have():
+    """A sweep on another machine adds rows beside those that are stored."""
+    here = pd.concat([some(), some(distiller="none")]).assign(profile="p", data="a")
+    other = [some((value,), distiller=name).assign(profile="p", data="b") for name, value in (("add", 0.9), ("none", 0.8), ("kd", 0.7))]
+    assert scores_of(pd.concat([here, other[0]]), distiller="add").tolist() == pytest.approx([50, 60, 70])
+    assert scores_of(pd.concat([here, *other]), distiller="add").tolist() == pytest.approx([90, 60, 70])
+    elsewhere = other[0].assign(profile="q")
+    assert len(scores_of(pd.concat([here, elsewhere]), distiller="add", profile="q")) == 1, "profiles do not outvote each other"
+
+
 def test_scores_of_one_setting():
     base, other = some(distiller="none"), some((0.9,), settings={"alpha": 0.1})
     rows = pd.concat([base, other, some(), some(start="teacher"), some((0.2,), changes={"epochs": 1})])

@@ -25,7 +25,7 @@ import yaml
 
 from addlib import metrics
 from addlib.files import project_root
-from addlib.results import Settings, read_predictions, read_results, results_file
+from addlib.results import Settings, on_the_same_crops, read_predictions, read_results, results_file
 from ledger import FIVE
 
 DELTA = 2.0  # points of AUC that count as nothing, named by data/protocol.md
@@ -111,10 +111,7 @@ def _pseudo_values(arm: str, manipulation: str, measure: str, folder: Path | Non
 
 @cache
 def _table(path: Path) -> pd.DataFrame:
-    """Crops drawn on another machine may differ in some pixels: of each seed the rows on those crops that have the most."""
-    rows = read_results(path)
-    counts = rows.groupby(["seed", "data"]).size().sort_values(kind="stable").reset_index()
-    return rows.merge(counts.groupby("seed").last()["data"].reset_index())
+    return on_the_same_crops(read_results(path))
 
 
 @cache
