@@ -32,7 +32,7 @@ DELTA = 2.0  # points of AUC that count as nothing, named by data/protocol.md
 LEVEL, LEVEL_OF_ONE = 0.95, 0.99  # of a mean over the five manipulations, and of each of five (Bonferroni)
 ABLATED = ("NeuralTextures",)  # by the paper's Table 2, and by ours
 TABLES = {"more": "beyond", "ablation": "ablation", "reader": "runs", "paper": "runs"}  # by a word of an arm
-PROFILES = {"ablation", "reader", "paper"}
+PROFILES = {"ablation": "resnet18_narrow", "reader": "resnet50", "paper": "resnet50"}  # and whose rows
 FEWEST = 3  # seeds of an interval: with two, simulations of it do not hold
 STATED = re.compile(r"\*\*([^*]+)\*\*<!-- (.+?) -->")
 MAIN = ("README.md", "book/intro.md", "book/what-we-found.ipynb")  # which have to state some
@@ -126,12 +126,12 @@ def rows_of(arm: str, manipulation: str | None = None, folder: Path | None = Non
     distiller, _, start = ("none@noise" if arm == "raw" else arm).partition("@")
     start, _, epochs = start.partition("+")
     settings = {name: yaml.safe_load(value) for name, _, value in (word.partition("=") for word in words if "=" in word)}
-    profiles = PROFILES.intersection(words)
+    profile = next(filter(PROFILES.get, words), None)
     if unknown := {word for word in words if "=" not in word} - {"c23", "video", *TABLES}:
         raise ValueError(f"an arm has no {sorted(unknown)}; it may have {['c23', 'video', *TABLES]}, and settings such as 'views=3'")
     epochs = epochs or ("2" if "more" in words else "")  # four times the crops in an epoch
     wanted = {"distiller": distiller, "start": start, "changes": f'{{"epochs": {epochs}}}' if epochs else "{}"}
-    wanted |= {"settings": str(Settings(settings))} | ({"profile": profiles.pop()} if profiles else {})
+    wanted |= {"settings": str(Settings(settings))} | ({"profile": profile, "detector": PROFILES[profile]} if profile else {})
     for column, value in wanted.items():
         rows = rows[rows[column] == value]
     rows = rows[rows["quality"] == ("raw" if arm == "raw" else "c23" if "c23" in words else "c40")]
@@ -146,7 +146,7 @@ def table_of(arm: str, folder: Path | None = None) -> Path:
 
 def manipulations_of(arm: str) -> tuple[str, ...]:
     """What an arm is averaged over."""
-    return ABLATED if PROFILES.intersection(arm.split()) else FIVE
+    return ABLATED if PROFILES.keys() & arm.split() else FIVE
 
 
 @cache

@@ -115,8 +115,8 @@ def test_settings_of_an_arm_choose_among_the_ablations_of_one_manipulation(folde
         for seed, table in ((0, "ablation"), (1, "ablation"), (2, "ablation"), (0, "runs")):
             odds["log_odds"] = draws.normal(odds["label"], 2).round(1)
             split = odds.assign(split="test" if table == "runs" else "large")
-            run = Run("NeuralTextures", "c40", "resnet18_narrow", "add", "mini", seed=seed, settings=settings)
-            profile = "paper" if table == "runs" else "ablation"
+            profile, detector = ("paper", "resnet50") if table == "runs" else ("ablation", "resnet18_narrow")
+            run = Run("NeuralTextures", "c40", detector, "add", "mini", seed=seed, settings=settings)
             record(run.columns | {"data": "d"}, profile, predictions=split, path=tmp_path / f"{table}.csv")
             scores.setdefault((name, profile), []).append(100 * roc_auc_score(odds["label"], odds["log_odds"]))
     for (name, profile), expected in scores.items():
