@@ -1,4 +1,4 @@
-"""A Python file of one's own that registers detectors, distillers or codecs, for sweeps and for ``addlib predict``."""
+"""A Python file of one's own that registers detectors or distillers, for sweeps and for ``addlib predict``."""
 
 import importlib.util
 import sys
@@ -16,5 +16,6 @@ def load(path: str | Path) -> None:
     sys.modules[name] = module = importlib.util.module_from_spec(spec)  # its classes are looked up there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
         raise ValueError(f"plugin {path} fails: {type(error).__name__}: {error}") from error

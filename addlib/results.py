@@ -161,9 +161,13 @@ def _index(path: Path) -> pd.DataFrame:
 
 
 def on_the_same_crops(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of each profile and seed the rows on those crops (``data``) that have the most: another machine may make some that differ."""
-    counts = rows.groupby(["profile", "seed", "data"]).size().sort_values(kind="stable").reset_index()
-    return rows.merge(counts.groupby(["profile", "seed"]).last()["data"].reset_index())
+    """Of a run that was trained on the crops (``data``) of several machines, the rows on those that most of its seed are on.
+
+    Crops of another machine may differ in some pixels. Rows of what was trained on one machine only are all kept.
+    """
+    votes = rows.groupby(["profile", "seed", "data"])["data"].transform("size")
+    runs = rows.assign(votes=votes).sort_values(["votes", "data"], kind="stable").groupby(["profile", *COLUMNS], sort=False)
+    return rows[rows["data"] == runs["data"].transform("last").reindex(rows.index)]
 
 
 def scores_of(rows: pd.DataFrame, metric: str = "accuracy", **chosen) -> pd.Series:
@@ -171,20 +175,19 @@ def scores_of(rows: pd.DataFrame, metric: str = "accuracy", **chosen) -> pd.Seri
 
     metric: a name in ``METRICS``. chosen: columns of the rows, each with a value or a list of values, such as
     ``distiller="add"`` and ``settings={"beta": 4}``. Unless they are named, ``changes`` and ``settings`` are none and the
-    start is from noise: trainings of an ablation do not slip in. Of each profile and seed those on the same crops are taken.
+    start is from noise: trainings of an ablation do not slip in.
     """
     chosen, part = {"changes": {}, "start": "noise", "settings": {}} | chosen, rows
     if unknown := {metric} - set(METRICS) | set(chosen) - set(rows):
         raise ValueError(f"unknown {sorted(unknown)}; the metrics are {list(METRICS)}, the columns {list(rows)}")
-    if {"profile", "seed", "data"} <= set(rows):
-        part = on_the_same_crops(rows)
     for name, value in chosen.items():
         wanted = value if isinstance(value, list | tuple) else [value]
         part = part[part[name].isin([str(Settings(each)) if isinstance(each, dict) else each for each in wanted])]
     if (twice := part.duplicated(PLACE)).any():
         place = " ".join(map(str, part[twice].iloc[0][PLACE]))
         found = part.filter([*COLUMNS, "profile", "data"]).drop(columns=PLACE).nunique(dropna=False)
-        raise ValueError(f"several trainings at {place}; they differ in some of {[*found.index[found > 1]]}: name one")
+        remedy = "name one; of the same run on crops of several machines, on_the_same_crops takes one"
+        raise ValueError(f"several trainings at {place}; they differ in some of {[*found.index[found > 1]]}: {remedy}")
     return 100 * part.set_index(PLACE)[metric].sort_index()
 
 

@@ -107,11 +107,12 @@ def _missing(path: Path, root: Path, force: bool, stale: bool) -> dict[tuple[Pat
     if not path.is_file():
         raise ValueError(f"no grid {path}; there are {sorted(file.stem for file in path.parent.glob('*.yaml'))}")
     about, runs = read_grid(path)
-    about |= {name: str((root / "book" / about[name]).resolve()) for name in ("crops", "test_crops", "plugin") if name in about}
-    table = read_manifest(about["crops"])
-    for column, asked in (("manipulation", {run.manipulation for run in runs}), ("quality", {run.quality for run in runs})):
-        if unknown := sorted(asked - (known := set(table[column]))):
-            raise ValueError(f"{path}: no {column} {unknown} in {about['crops']}; there are {sorted(known - {''})}")
+    about |= {name: str((root / "book" / about[name]).resolve()) for name in ("crops", "test_crops", "plugin") if about.get(name)}
+    for crops in filter(None, (about["crops"], about.get("test_crops"))):
+        table = read_manifest(crops)
+        known = set(zip(table["manipulation"], table["quality"], strict=True))
+        if unknown := sorted({(run.manipulation, run.quality) for run in runs} - known):
+            raise ValueError(f"{path}: no crops of {unknown} in {crops}; there are {sorted(known)}")
     if plugin := about.get("plugin"):
         load(plugin)
     data, notebook = data_hash(about["crops"]), root / "book" / "experiments" / f"{about.pop('notebook')}.ipynb"
@@ -155,6 +156,7 @@ def execute(job: tuple) -> tuple[str, float, str]:
     options["extra_arguments"] = ["--log-level=CRITICAL"]  # nothing of the kernel about itself
     parameters = dict(parameters)
     if plugin := parameters.pop("plugin", None):
+        options["extra_arguments"] = ["--log-level=WARN"]  # where it fails there and not here, that is said
         options["extra_arguments"].append(f"--IPKernelApp.exec_lines=from addlib.plugin import load; load({plugin!r})")
     start, problem = time.perf_counter(), ""
     with _a_gpu(shares) as chosen:

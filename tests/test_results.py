@@ -10,7 +10,7 @@ import pytest
 
 from addlib import results
 from addlib.metrics import auc
-from addlib.results import Run, read_results, record, record_measurements, scores_of
+from addlib.results import Run, on_the_same_crops, read_results, record, record_measurements, scores_of
 
 ROOT = Path(__file__).resolve().parents[1]
 ADD = Run("FaceSwap", "c40", "resnet18_narrow", "add", "mini", settings={"alpha": 0.1})
@@ -104,14 +104,22 @@ def some(values=(0.5, 0.6, 0.7), **columns):
     return pd.DataFrame([Run(**run, seed=seed).columns | {"accuracy": value} for seed, value in enumerate(values)])
 
 
-def test_a_seed_is_compared_on_the_crops_that_most_of_its_rows_have():
-    """A sweep on another machine adds rows beside those that are stored."""
+def test_of_a_run_on_several_crops_one_is_taken():
+    """A sweep on another machine adds rows beside those that are stored; what only one machine has trained is kept."""
     here = pd.concat([some(), some(distiller="none")]).assign(profile="p", data="a")
     other = [some((value,), distiller=name).assign(profile="p", data="b") for name, value in (("add", 0.9), ("none", 0.8), ("kd", 0.7))]
-    assert scores_of(pd.concat([here, other[0]]), distiller="add").tolist() == pytest.approx([50, 60, 70])
-    assert scores_of(pd.concat([here, *other]), distiller="add").tolist() == pytest.approx([90, 60, 70])
-    elsewhere = other[0].assign(profile="q")
-    assert len(scores_of(pd.concat([here, elsewhere]), distiller="add", profile="q")) == 1, "profiles do not outvote each other"
+    both = pd.concat([here, other[0]], ignore_index=True)
+    with pytest.raises(ValueError, match=r"\['data'\]: name one; of the same run"):
+        scores_of(both, distiller="add")
+    assert scores_of(both, distiller="add", data="b").tolist() == [90]
+    taken = on_the_same_crops(both)
+    assert scores_of(taken, distiller="add").tolist() == pytest.approx([50, 60, 70]) and len(taken) == len(here)
+    taken = on_the_same_crops(pd.concat([here, *other], ignore_index=True))  # of seed 0 the others are more
+    assert scores_of(taken, distiller="add").tolist() == pytest.approx([90, 60, 70])
+    alone = on_the_same_crops(pd.concat([here, here, other[2]], ignore_index=True))
+    assert scores_of(alone, distiller="kd").tolist() == [70], "nothing else has this setting"
+    elsewhere = pd.concat([here, other[0].assign(profile="q")], ignore_index=True)
+    assert len(on_the_same_crops(elsewhere)) == len(elsewhere), "profiles are apart"
 
 
 def test_scores_of_one_setting():

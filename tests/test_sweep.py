@@ -138,7 +138,8 @@ while (folder / f"wait-{seed}").exists():
 assert not (folder / f"fail-{seed}").exists(), "told to fail"
 if detector == "tiny":
     from addlib.detectors import create_detector
-    create_detector(detector)
+    from addlib.training import create_distiller
+    create_detector(detector), create_distiller(distiller, None, None)
 run = Run(manipulation, quality, detector, distiller, recipe, changes, seed, start, settings)
 rows = [{"data": "DATA", "code": code, "condition": name} for name in ("dark", "bright")]
 record_measurements(run, profile, rows, folder / "results" / f"{table}.csv")
@@ -234,6 +235,8 @@ def test_a_plugin_gives_a_grid_names_of_its_own(project, measure, monkeypatch, c
     assert sweep(own, workers=1, root=project) is True and "0 rows by other code" in capfd.readouterr().out
     (project / "mine.py").write_text(PLUGIN.replace("{}", "dict()"))
     assert sweep(own, workers=1, root=project) is True and "2 rows by other code" in capfd.readouterr().out
+    ran(project)
+    assert sweep(own, workers=1, limit=1, stale=True, root=project) is True and len(ran(project)) == 1
     for text, words in (("1 / 0", "mine.py fails: ZeroDivisionError: division by zero"), (None, "no plugin at")):
         (project / "mine.py").write_text(text) if text else (project / "mine.py").unlink()
         with pytest.raises((ValueError, FileNotFoundError), match=words):
@@ -242,11 +245,13 @@ def test_a_plugin_gives_a_grid_names_of_its_own(project, measure, monkeypatch, c
 
 def test_runs_on_what_was_not_prepared_are_refused_before_the_first(project):
     for wrong, words in (
-        ({"quality": "c41"}, r"no quality \['c41'\] in .*; there are \['c23', 'c40', 'raw'\]"),
-        ({"quality": "c40", "manipulation": "FaceSwop"}, r"no manipulation \['FaceSwop'\] in .*; there are \['Deepfakes'"),
+        ({"quality": "c41"}, r"no crops of \[\('FaceSwap', 'c41'\)\] in .*; there are \[\('Deepfakes', 'c23'\), "),
+        ({"quality": "c40", "manipulation": "FaceSwop"}, r"no crops of \[\('FaceSwop', 'c40'\)\]"),
     ):
         with pytest.raises(ValueError, match=words):
             sweep(grid(project, {"quality": "c40"}, wrong), workers=1, root=project)
+    with pytest.raises(FileNotFoundError, match="no manifest.csv in .*more"):
+        sweep(grid(project, {"quality": "c40"}, test_crops="../data/more"), workers=1, root=project)
 
 
 @pytest.mark.slow

@@ -14,6 +14,8 @@ Text that states one is bold, and names it in a comment that no reader sees: ``*
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -21,11 +23,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from addlib import metrics
 from addlib.files import project_root
-from addlib.results import Settings, on_the_same_crops, read_predictions, read_results, results_file
+from addlib.results import Settings, read_predictions, read_results, results_file
 from ledger import FIVE
 
 DELTA = 2.0  # points of AUC that count as nothing, named by data/protocol.md
@@ -81,7 +82,10 @@ def values_of(name: str, folder: Path | None = None) -> tuple[list[int], np.ndar
     sides, _, measure = name.partition(", ")
     sides, _, manipulation = sides.partition(": ")
     arms = sides.split(" - ")
-    chosen = (manipulation,) if manipulation else manipulations_of(arms[0])
+    known = {manipulations_of(arm) for arm in arms}
+    if len(known) > 1 or manipulation not in ("", *known.copy().pop()):
+        raise ValueError(f"{name!r} compares what was trained on {sorted(known)}; expected the same for both, and one of these")
+    chosen = (manipulation,) if manipulation else known.pop()
     found = [[_pseudo_values(arm, each, measure or "auc", folder) for arm in arms] for each in chosen]
     seeds = sorted(set.intersection(*(seeds_of(arm, folder) for arm in arms)))
     if not seeds:
@@ -95,7 +99,10 @@ def values_of(name: str, folder: Path | None = None) -> tuple[list[int], np.ndar
 def _pseudo_values(arm: str, manipulation: str, measure: str, folder: Path | None) -> dict[int, np.ndarray]:
     """For each seed what each pair of identities adds to the measure."""
     found, by_video = {}, "video" in arm.split() or measure.startswith("video")
-    for row in rows_of(arm, manipulation, folder).itertuples():
+    rows = rows_of(arm, manipulation, folder)
+    if rows["seed"].duplicated().any():
+        raise ValueError(f"several trainings of {arm!r} on {manipulation} have one seed; they differ in recipe, or in code")
+    for row in rows.itertuples():
         seen = read_predictions(row.key, table_of(arm, folder))
         seen = seen[seen["split"] == ("large" if "large" in set(seen["split"]) else "test")]  # the people of the protocol, or of FF++
         labels, videos, odds = seen["label"], seen["video"], seen["log_odds"]
@@ -111,7 +118,10 @@ def _pseudo_values(arm: str, manipulation: str, measure: str, folder: Path | Non
 
 @cache
 def _table(path: Path) -> pd.DataFrame:
-    return on_the_same_crops(read_results(path))
+    """Crops made on another machine may differ in some pixels: of each profile and seed the rows on those that have the most."""
+    rows, place = read_results(path), ["profile", "seed"]
+    counts = rows.groupby([*place, "data"]).size().sort_values(kind="stable").reset_index()
+    return rows.merge(counts.groupby(place).last()["data"].reset_index())
 
 
 @cache
@@ -125,7 +135,7 @@ def rows_of(arm: str, manipulation: str | None = None, folder: Path | None = Non
     arm, *words = arm.split()
     distiller, _, start = ("none@noise" if arm == "raw" else arm).partition("@")
     start, _, epochs = start.partition("+")
-    settings = {name: yaml.safe_load(value) for name, _, value in (word.partition("=") for word in words if "=" in word)}
+    settings = {name: _value(text) for name, _, text in (word.partition("=") for word in words if "=" in word)}
     profile = next(filter(PROFILES.get, words), None)
     if unknown := {word for word in words if "=" not in word} - {"c23", "video", *TABLES}:
         raise ValueError(f"an arm has no {sorted(unknown)}; it may have {['c23', 'video', *TABLES]}, and settings such as 'views=3'")
@@ -136,6 +146,13 @@ def rows_of(arm: str, manipulation: str | None = None, folder: Path | None = Non
         rows = rows[rows[column] == value]
     rows = rows[rows["quality"] == ("raw" if arm == "raw" else "c23" if "c23" in words else "c40")]
     return rows if manipulation is None else rows[rows["manipulation"] == manipulation]
+
+
+def _value(text: str):
+    """A setting as JSON, or else as text."""
+    with contextlib.suppress(ValueError):
+        return json.loads(text)
+    return text
 
 
 def table_of(arm: str, folder: Path | None = None) -> Path:

@@ -17,6 +17,7 @@ people, where a side has settings of its own.
 
 from __future__ import annotations
 
+import json
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -211,7 +212,8 @@ class Bench:
 
 def _arm(setting: Setting, quality: str, varied: bool) -> str:
     """In the words of ``findings``."""
-    words = [f"{name}={value}" for name, value in Settings(setting.settings).items()]
+    given = Settings(setting.settings).items()
+    words = [f"{name}={v if isinstance(v, str) else json.dumps(v, separators=(',', ':'))}" for name, v in given]
     return " ".join([f"{setting.distiller}@noise", *["c23"] * (quality == "c23"), *["ablation"] * varied, *words])
 
 

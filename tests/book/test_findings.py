@@ -119,12 +119,24 @@ def test_settings_of_an_arm_choose_among_the_ablations_of_one_manipulation(folde
             run = Run("NeuralTextures", "c40", detector, "add", "mini", seed=seed, settings=settings)
             record(run.columns | {"data": "d"}, profile, predictions=split, path=tmp_path / f"{table}.csv")
             scores.setdefault((name, profile), []).append(100 * roc_auc_score(odds["label"], odds["log_odds"]))
+            other = Run("NeuralTextures", "c40", "resnet34", "add", "mini", seed=seed, settings=settings)
+            wrong = split.assign(log_odds=-split["log_odds"])  # of another detector and profile
+            record(other.columns | {"data": "d"}, profile, predictions=wrong, path=tmp_path / f"{table}.csv")
+            record(run.columns | {"data": "e"}, "mine", predictions=wrong, path=tmp_path / f"{table}.csv")
     for (name, profile), expected in scores.items():
         assert finding(f"add@noise {profile}{name}", tmp_path).mean == pytest.approx(np.mean(expected))
     apart = finding("add@noise ablation views=3 - add@noise ablation", tmp_path)
     assert apart.mean == pytest.approx(np.mean(scores[" views=3", "ablation"]) - np.mean(scores["", "ablation"]))
     wide = finding("add@noise ablation views=3 - add@noise ablation: NeuralTextures", tmp_path)
     assert apart.seeds == 3 and apart.mean == wide.mean and wide.low < apart.low, "of one named beforehand, at 95 %"
+    for wrong in ("add@noise ablation: FaceSwap", "add@noise - add@noise ablation", "add@noise ablation - add@noise"):
+        with pytest.raises(ValueError, match="compares what was trained on"):
+            finding(wrong, tmp_path)
+    run = Run("NeuralTextures", "c40", "resnet18_narrow", "add", "published", seed=0, settings={"views": 3})
+    record(run.columns | {"data": "d"}, "ablation", predictions=split, path=tmp_path / "ablation.csv")
+    findings._table.cache_clear(), findings.seeds_of.cache_clear()
+    with pytest.raises(ValueError, match="several trainings of 'add@noise ablation views=3' on NeuralTextures have one seed"):
+        finding("add@noise ablation views=3, accuracy", tmp_path)
     with pytest.raises(ValueError, match=r"no seed has all of 'add@noise ablation views=4' on \('NeuralTextures',\)"):
         finding("add@noise ablation views=4", tmp_path)
 

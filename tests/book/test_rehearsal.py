@@ -5,6 +5,7 @@ import re
 import pandas as pd
 import pytest
 
+from addlib.results import read_predictions
 from builder import rehearsal
 from builder.project import Project, read
 
@@ -29,6 +30,8 @@ def test_from_videos_to_pages_on_a_cpu(tmp_path, capfd):
     paper = rows[rows["profile"] == "paper"]
     assert {"resnet18", "resnet34", "resnet50", "efficientnet_b0", "xception", "f3net"} <= set(paper["detector"])
     assert paper.groupby(["manipulation", "quality"])["seed"].nunique().eq(3).all()
+    answers = [read_predictions(key, folder / "data" / "results" / "runs.csv") for key in paper["key"]]
+    assert all(set(each["split"]) == {"val", "test"} for each in answers), "also of rows that were drawn"
     for name in CHAPTERS:
         made = read(folder / "book" / "_build" / "executed" / "paper" / f"{name}.ipynb")
         assert made["metadata"]["addlib"]["profile"] == "paper"
