@@ -22,7 +22,7 @@ from addlib.parallel import allotted_processes
 
 # In the order of their worth. A small network leaves a GPU idle most of the time, so one training a core shares it.
 GRIDS = (
-    "protocol", "protocol-parts", "search", "protocol-c23", "beyond", "systems",
+    "protocol", "protocol-parts", "search", "ablation", "protocol-c23", "beyond", "systems",
     "reader-table2", "reader-table1", "reader-figure5", "reader-table3",
 )  # fmt: skip
 ROOT = Path(__file__).resolve().parents[2]
