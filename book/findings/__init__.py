@@ -26,7 +26,7 @@ import pandas as pd
 
 from addlib import metrics
 from addlib.files import project_root
-from addlib.results import Settings, read_predictions, read_results, results_file
+from addlib.results import Settings, on_the_same_crops, read_predictions, read_results, results_file
 from ledger import FIVE
 
 DELTA = 2.0  # points of AUC that count as nothing, named by data/protocol.md
@@ -82,10 +82,10 @@ def values_of(name: str, folder: Path | None = None) -> tuple[list[int], np.ndar
     sides, _, measure = name.partition(", ")
     sides, _, manipulation = sides.partition(": ")
     arms = sides.split(" - ")
-    known = {manipulations_of(arm) for arm in arms}
-    if len(known) > 1 or manipulation not in ("", *known.copy().pop()):
-        raise ValueError(f"{name!r} compares what was trained on {sorted(known)}; expected the same for both, and one of these")
-    chosen = (manipulation,) if manipulation else known.pop()
+    known = sorted({manipulations_of(arm) for arm in arms})
+    chosen = (manipulation,) if manipulation else known[0]
+    if len(known) > 1 or not set(chosen) <= set(known[0]):
+        raise ValueError(f"{name!r} compares what was trained on {known}; expected the same for both, and one of these")
     found = [[_pseudo_values(arm, each, measure or "auc", folder) for arm in arms] for each in chosen]
     seeds = sorted(set.intersection(*(seeds_of(arm, folder) for arm in arms)))
     if not seeds:
@@ -118,10 +118,7 @@ def _pseudo_values(arm: str, manipulation: str, measure: str, folder: Path | Non
 
 @cache
 def _table(path: Path) -> pd.DataFrame:
-    """Crops made on another machine may differ in some pixels: of each profile and seed the rows on those that have the most."""
-    rows, place = read_results(path), ["profile", "seed"]
-    counts = rows.groupby([*place, "data"]).size().sort_values(kind="stable").reset_index()
-    return rows.merge(counts.groupby(place).last()["data"].reset_index())
+    return on_the_same_crops(read_results(path))
 
 
 @cache

@@ -182,7 +182,8 @@ class Bench:
         if varied and (list(manipulations), quality) != (["NeuralTextures"], "c40"):
             return None
         place = f": {manipulations[0]}" * (single and not varied) + f", {metric}" * (metric != "auc")
-        first, *rest = (_arm(each, quality, varied) for each in settings)
+        words = ["c23"] * (quality == "c23") + ["ablation"] * varied
+        first, *rest = (arm(each.distiller, each.settings, *words) for each in settings)
         try:
             best = max(rest, key=lambda arm: self.protocol(arm + place).mean, default="")
             found = self.protocol(first + f" - {best}" * bool(best) + place)
@@ -210,11 +211,11 @@ class Bench:
         return Finding("not attempted", next(filter(None, commands), "no grid has it"))
 
 
-def _arm(setting: Setting, quality: str, varied: bool) -> str:
-    """In the words of ``findings``."""
-    given = Settings(setting.settings).items()
-    words = [f"{name}={v if isinstance(v, str) else json.dumps(v, separators=(',', ':'))}" for name, v in given]
-    return " ".join([f"{setting.distiller}@noise", *["c23"] * (quality == "c23"), *["ablation"] * varied, *words])
+def arm(distiller: str, settings: str | dict, *words: str) -> str:
+    """A student from noise, as ``findings`` names it."""
+    given = Settings(settings).items()
+    texts = [f"{name}={v if isinstance(v, str) else json.dumps(v, separators=(',', ':'))}" for name, v in given]
+    return " ".join([f"{distiller}@noise", *words, *texts])
 
 
 @cache
