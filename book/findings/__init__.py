@@ -111,7 +111,7 @@ def _pseudo_values(arm: str, manipulation: str, measure: str, folder: Path | Non
             answers, labels, videos = metrics.by_video(_probability(odds), labels, videos)
         if measure.endswith("accuracy"):
             metric, answers = metrics.accuracy, answers if by_video else _probability(answers)
-        people = _people(tuple(videos))
+        people = _people(tuple(videos.tolist()))
         found[row.seed] = metrics.pseudo_values(metric, np.asarray(answers)[None], np.asarray(labels), people)[0]
     return found
 
