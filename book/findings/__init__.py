@@ -58,7 +58,8 @@ class Finding(NamedTuple):
     def __str__(self) -> str:
         ends = f" ({self.interval})" if self.interval else ""
         unit, sign = ("points", "+") if self.verdict else ("%", "")
-        return f"{self.mean:{sign}z.1f}\N{NO-BREAK SPACE}{unit}".replace("-", "−") + ends
+        mean = f"{self.mean:{sign}z.1f}".replace("-", "−").replace("+0.0", "0.0")  # a zero has no direction
+        return f"{mean}\N{NO-BREAK SPACE}{unit}{ends}"
 
 
 def finding(name: str, folder: Path | None = None) -> Finding:
