@@ -58,6 +58,10 @@ class OfOne(SeedInterval):
     """Of one manipulation by the protocol: at 99 %."""
 
 
+class OfOthers(SeedInterval):
+    """Of two conditions whose crops show different people: seeds alone decide nothing there."""
+
+
 class Setting(NamedTuple):
     """What is compared, in the paper's names. quality: its own, where that differs; condition: of data/results/look.csv."""
 
@@ -169,13 +173,15 @@ class Bench:
                 return name, quality, each
         sides = [[each.xs(name, level="manipulation", drop_level=False) for each in values] for name in manipulations]
         differences = [paired_by_seed(one, max(rest, key=pd.Series.mean)) for one, *rest in sides]
-        difference = mean_over_manipulations(pd.concat(differences))
-        return over_seeds(difference, "quality").get(quality) if all(map(len, differences)) else None
+        found = over_seeds(mean_over_manipulations(pd.concat(differences)), "quality").get(quality)
+        found = OfOthers(*found) if found and any(each.condition != a.condition for each in others) else found
+        return found if all(map(len, differences)) else None
 
     def by_protocol(self, metric, manipulations, quality, *settings: Setting) -> SeedInterval | None:
         """By the rows of the protocol, where they have it: of one setting alone, or minus the best of others."""
         plain = all(self.name(each.detector) == "resnet18_narrow" for each in settings)
-        plain &= all(each[3:] == Setting()[3:] for each in settings) and metric in ("auc", "accuracy")
+        plain &= all(each.condition is None for each in settings) and metric in ("auc", "accuracy")
+        plain &= all(each.quality is None or (each.quality, each.distiller) == ("raw", "none") for each in settings)
         varied, single = any(each.settings != "{}" for each in settings), len(manipulations) == 1
         if not self.protocol or not plain or not (single or len(manipulations) == len(FIVE)):
             return None
@@ -183,7 +189,7 @@ class Bench:
             return None
         place = f": {manipulations[0]}" * (single and not varied) + f", {metric}" * (metric != "auc")
         words = ["c23"] * (quality == "c23") + ["ablation"] * varied
-        first, *rest = (arm(each.distiller, each.settings, *words) for each in settings)
+        first, *rest = ("raw" if each.quality else arm(each.distiller, each.settings, *words) for each in settings)
         try:
             best = max(rest, key=lambda arm: self.protocol(arm + place).mean, default="")
             found = self.protocol(first + f" - {best}" * bool(best) + place)
@@ -200,8 +206,10 @@ class Bench:
         """Of one place, by the interval of ours, or by the command that gives what is missing."""
         if isinstance(found, SeedInterval):
             status = STATUSES[("inside", "outside", "not known").index(lies(found, above, below))]
-            level = 99 if isinstance(found, OfOne) else 95
-            return Finding(status, "", printed, found.mean, found.low, found.high, found.seeds, self.profile, level)
+            level, why = 99 if isinstance(found, OfOne) else 95, ""
+            if isinstance(found, OfOthers):
+                status, why = "undecided", "its two sides are of different people, whom the interval does not cover"
+            return Finding(status, why, printed, found.mean, found.low, found.high, found.seeds, self.profile, level)
         if not found:
             return Finding("not attempted", "no seed has all")
         manipulation, quality, wanted = found
@@ -346,4 +354,5 @@ def _summed(findings: dict[str, Finding], above=0.0, below=inf, share=1.0, **_) 
     found = tried.get(shown, Finding())
     words += [f"shown: {shown}"] if shown and len(findings) > 1 else []
     words += ["one seed has no interval"] if found.seeds == 1 else []
+    words += [found.why] if found.why and found.status != "not attempted" else []
     return found._replace(status=combined(statuses, share), why="; ".join(words))

@@ -124,7 +124,7 @@ def test_a_gain_and_its_opposite(values, status, why):
 
 def test_rows_of_the_protocol_decide_alone():
     """Where both sides have three seeds there; the best of others is the one with the highest mean."""
-    means = {"add@noise": 70, "none@noise": 66, "kd@noise": 68, "fr@noise": 40, "add@noise c23": 90, "none@noise c23": 89}
+    means = {"add@noise": 70, "none@noise": 66, "kd@noise": 68, "fr@noise": 40, "add@noise c23": 90, "none@noise c23": 89, "raw": 95}
 
     def protocol(name):
         sides, _, place = name.partition(": ")
@@ -142,6 +142,8 @@ def test_rows_of_the_protocol_decide_alone():
     found = one(CLAIM | {"over": ["none", "kd"], "best": True}, rows, protocol=protocol)
     assert (found.ours, found.why) == (2, "")
     assert one(CLAIM | {"qualities": ["c23"]}, rows, protocol=protocol).ours == 1
+    gap = {"of": {"distiller": "none", "quality": "raw"}, "over": "none"}
+    assert one(CLAIM | gap, rows, protocol=protocol).ours == 29, "a side that names raw is the teacher"
     for claim in ({"of": "fr"}, {"of": "mv", "over": "add"}, {"manipulations": ["Deepfakes"]}):
         assert one(CLAIM | claim, rows, protocol=protocol).ours != 4, "the other rows, or none"
     cell = [claim for claim in LEDGER if claim.id == "table1/FaceSwap/c40/ADD-ResNet50/accuracy"]
@@ -251,6 +253,11 @@ def test_where_networks_look():
     assert found.status == "reproduced" and found.ours == pytest.approx(10) and math.isnan(found.paper)
     found = one(CLAIM | {"metric": "flipped", "condition": "shuffle", "above": -100, "below": 0}, BASE, look=look)
     assert found.status == "reproduced" and found.ours == pytest.approx(-10)
+    calm = look[look["condition"] == "busy background"].assign(condition="calm background", value=lambda rows: rows["value"] + 0.2)
+    sides = [{"distiller": "none", "condition": f"{kind} background"} for kind in ("calm", "busy")]
+    found = one(CLAIM | {"metric": "share", "of": sides[0], "over": sides[1]}, BASE, look=pd.concat([look, calm]))
+    assert found.ours == pytest.approx(20) and found.low > 0
+    assert found.status == "undecided" and "different people" in found.why, "the interval covers seeds alone"
     for nothing in (None, NOTHING, look[look["measure"] != "share"]):
         found = one(share, BASE, look=nothing)
         assert (found.status, found.why) == ("not attempted", "missing: `addlib sweep figure6 --stale`")
