@@ -59,7 +59,7 @@ class Chapter:
         files |= own
         if READER in provenance.modules_behind(*modules):
             files |= {path for kind in ("claims.yml", "results/**/*", "paper/*") for path in project.root.glob(f"data/{kind}")}
-        files |= {project.root / "requirements.lock", *map(Path(__file__).with_name, ("execute.py", "softened.py"))}
+        files |= {project.root / "requirements.lock", *map(Path(__file__).with_name, ("execute.py", "softened.py", "warm.py"))}
         hashes = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file())
         parts = [cells, values, hashes, provenance.code_hash(*modules), self.data]
         return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -13,6 +13,7 @@ from addlib import provenance
 from builder.chapters import Chapter, chapters, time_limit
 from builder.project import INJECTED, Project, alone, as_bytes, code_cells, environment, read, run_all, tags
 from builder.validate import PROFILE
+from builder.warm import warm_kernels
 
 # Expected text is that of one profile. With other networks and data a finding may be another, hours after the start.
 SOFTENED = Path(__file__).with_name("softened.py")
@@ -42,7 +43,8 @@ def execute(
             return True
         record = {"profile": profile, **provenance.record(project.root)}
         # Kernels inherit folder and environment of this process.
-        with contextlib.chdir(project.book), mock.patch.dict(os.environ, environment(project), clear=True):
+        warm = warm_kernels(environment(project), len(stale))
+        with contextlib.chdir(project.book), warm as values, mock.patch.dict(os.environ, values, clear=True):
             if not list(Path(os.environ["MPLCONFIGDIR"]).glob("fontlist*")):
                 # Made beforehand: on a slow machine Matplotlib would complain on a page about the time that it takes.
                 subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], capture_output=True)

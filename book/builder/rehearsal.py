@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from builder.project import Project, environment
+from builder.warm import warm_kernels
 
 # Pairs of the official split; and what real copies have: frames (width, height) of several sizes, a video of hundreds of
 # frames, compressed copies that break off a few frames before raw.
@@ -75,8 +76,9 @@ def stage(project: Project, folder: Path) -> Project:
 def run(copy: Project, *command: str) -> bool:
     """Python in the copy, with its own addlib; what it prints is shown."""
     print(f"\n== {' '.join(command).replace(str(copy.root), '.')}", flush=True)
-    values = environment(copy) | {"ADDLIB_REPOSITORY_URL": ""}
-    return subprocess.run([sys.executable, *command], cwd=copy.root, env=values).returncode == 0
+    own = environment(copy) | {"ADDLIB_REPOSITORY_URL": ""}
+    with warm_kernels(own, len(command) if "sweep" in command else 0) as values:  # as many grids, about
+        return subprocess.run([sys.executable, *command], cwd=copy.root, env=values).returncode == 0
 
 
 def addlib(copy: Project, *command: str) -> bool:

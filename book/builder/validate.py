@@ -10,6 +10,7 @@ from pathlib import Path
 
 from builder.chapters import VARIABLE, Chapter, chapters
 from builder.project import BookError, Project, alone, as_bytes, code_cells, environment, read, run_all, tags
+from builder.warm import warm_kernels
 
 PROFILE = "smoke"  # whose text is expected
 IGNORED = {"nbval-ignore-output", "nbval-skip"}  # nbval neither runs nor compares these
@@ -42,7 +43,8 @@ def validate(
     with alone(project, "validating"):
         found = chapters(project, PROFILE, names)
         references = {chapter.name: reference(project, chapter) for chapter in found}
-        return run_all(found, lambda chapter: _nbval(project, *references[chapter.name], timeout), jobs)
+        with warm_kernels(environment(project), len(found)) as values:
+            return run_all(found, lambda chapter: _nbval(project, values, *references[chapter.name], timeout), jobs)
 
 
 def reference(project: Project, chapter: Chapter) -> tuple[Path, bool]:
@@ -71,14 +73,14 @@ def reference(project: Project, chapter: Chapter) -> tuple[Path, bool]:
     return target, chapter.data == expected["data"]
 
 
-def _nbval(project: Project, path: Path, strict: bool, timeout: int) -> bool:
+def _nbval(project: Project, values: dict[str, str], path: Path, strict: bool, timeout: int) -> bool:
     """One run of pytest, apart from the project's own settings and conftest files."""
     command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(path.parent), "--color=no"]
     command += ["-p", "nbval.plugin", "-p", "no:cacheprovider", "--nbval" if strict else "--nbval-lax"]
     command += ["--nbval-current-env", f"--nbval-cell-timeout={timeout}"]
     command += ["--nbval-sanitize-with", str(project.root / "tests" / "book" / "nbval.cfg"), str(path)]
     # The chapters run as they stand, which leaves the profile open. Other plugins cost a second a chapter.
-    values = environment(project) | {VARIABLE: PROFILE, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    values = values | {VARIABLE: PROFILE, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     started = time.perf_counter()
     done = subprocess.run(command, cwd=project.root, env=values, capture_output=True, text=True)
     word, said = ("FAIL  ", f"\n{done.stdout}{done.stderr}") if done.returncode else ("ok    ", "")
