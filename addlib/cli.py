@@ -4,6 +4,7 @@ Modules are imported by the command that needs them, so that help is instant. An
 the function's own default holds. A command returns 0 only if everything that was asked for was done.
 """
 
+import os
 import sys
 import warnings
 from functools import partial
@@ -29,6 +30,11 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ValueError, RuntimeError, ModuleNotFoundError) as error:
         remedy = "; pip install 'addlib[video,train]'" if isinstance(error, ModuleNotFoundError) else ""
         _say(f"error: {error}{remedy}")
+        return 1
+    except Exception as error:  # of a file that was edited by hand perhaps
+        if "ADDLIB_TRACEBACK" in os.environ:
+            raise
+        _say(f"error: unexpected {type(error).__name__}: {error}; with ADDLIB_TRACEBACK=1 it is said where")
         return 1
 
 
@@ -155,6 +161,7 @@ def predict(clips, weights, plugin, threshold, csv, plot, **options) -> int:
 
     from addlib import judge
     from addlib.detectors import read_detector
+    from addlib.files import atomic_write
     from addlib.plugin import load
 
     if plugin:
@@ -179,13 +186,14 @@ def predict(clips, weights, plugin, threshold, csv, plot, **options) -> int:
     for clip in clips:
         try:
             found[clip] = judge.judge(clip, detectors, **_given(options))
-            print(f"{clip}: {found[clip].verdict(threshold)}", flush=True)
+            print(f"{judge.shown(clip)}: {found[clip].verdict(threshold)}", flush=True)
         except (OSError, ValueError) as error:
-            _say(f"error: {error}")
+            _say(f"error: {judge.shown(str(error))}")
     if csv and found:
-        pd.concat([one.frames.assign(clip=clip) for clip, one in found.items()]).to_csv(csv, index=False)
+        table = pd.concat([one.frames.assign(clip=clip) for clip, one in found.items()]).to_csv(index=False)
+        atomic_write(csv, lambda file: file.write(table.encode(errors="surrogateescape")))  # for names in no UTF-8
     if plot and found:
-        judge.plot(found).savefig(plot, dpi=150)
+        judge.plot(found, threshold=threshold).savefig(plot, dpi=150)
     return int(len(found) < len(set(clips)) or not all(one.faces for one in found.values()))
 
 

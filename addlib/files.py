@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+PART = f".{'[0-9a-f]' * 16}.part"  # names of files that are not complete, for glob
+
 
 class OutputError(OSError):
     """A file or folder cannot be written."""

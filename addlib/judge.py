@@ -1,6 +1,7 @@
 """What a detector says of one clip: a probability of fake for every face looked at, and for the whole."""
 
 import contextlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -81,6 +82,8 @@ def judge(
 
         batches = torch.from_numpy(crops).permute(0, 3, 1, 2).split(64)
         odds = torch.stack([answers(each, batches, shift, "32-true")[0] for each in detectors]).mean(0)
+        if odds.isnan().any():
+            raise ValueError(f"{clip}: the network answers no number to {int(odds.isnan().sum())} of {len(odds)} faces; train it again")
         table.loc[table["people"] > 0, "probability"] = odds.sigmoid().numpy()
     return Judgement(table, float(table["probability"].mean()), len(crops), crops)
 
@@ -106,7 +109,12 @@ def shift_of(about: Mapping) -> int | None:
     return told if isinstance(told, int) else getattr(RECIPES.get(about.get("recipe")), "shift", None)
 
 
-def plot(judgements: Judgement | Mapping[str, Judgement], title: str = ""):
+def shown(name: str | Path) -> str:
+    """The name of a file as text that can be printed, also where it is in no UTF-8."""
+    return os.fsencode(name).decode(errors="replace")
+
+
+def plot(judgements: Judgement | Mapping[str, Judgement], title: str = "", threshold: float = 0.5):
     """A figure of the probability of fake over time, the clip's as a line; several judgements by name, one panel each."""
     from matplotlib.figure import Figure
 
@@ -118,7 +126,8 @@ def plot(judgements: Judgement | Mapping[str, Judgement], title: str = ""):
         axis.plot(table["time" if timed else "frame"], table["probability"], ".-", color="C0", label="each face")
         if judgement.faces:
             axis.axhline(judgement.probability, color="C1", label=f"mean, {judgement.probability:.2f}")
-        axis.axhline(0.5, color="0.5", lw=1, ls=":")
-        axis.set(ylim=(-0.03, 1.03), xlabel="seconds" if timed else "frame", ylabel="probability of fake", title=name)
+        axis.axhline(threshold, color="0.5", lw=1, ls=":")
+        axis.set(ylim=(-0.03, 1.03), xlabel="seconds" if timed else "frame", ylabel="probability of fake")
+        axis.set_title(shown(name), parse_math=False)
         axis.legend(fontsize=8)
     return figure

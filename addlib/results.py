@@ -47,6 +47,8 @@ class Run:
     settings: Settings = Settings()  # what differs from the distiller's own defaults, or it would be another key
 
     def __post_init__(self):
+        if not str(self.seed).removeprefix("-").isdecimal():
+            raise ValueError(f"seed is {self.seed!r}; expected a whole number")
         for name, kind in (("changes", Settings), ("settings", Settings), ("seed", int)):
             object.__setattr__(self, name, kind(getattr(self, name)))
         if self.distiller == "none" and self.settings:

@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from addlib.files import InUseError, locked, project_root
@@ -39,11 +39,20 @@ def read_grid(path) -> tuple[dict, list[Run]]:
         choices = "perhaps notebook, table, test_crops, plugin"
         raise ValueError(f"{path} has {sorted(about)}; a grid has profile, crops, common, runs, {choices}")
     about = {"table": "runs" if about["notebook"] == "train" else about["notebook"]} | about
-    common, entries = about.pop("common"), about.pop("runs")
-    if not isinstance(entries, list) or not entries:
-        raise ValueError(f"{path}: runs is {entries!r}, expected a list of entries, such as - {{distiller: add}}")
+    common, entries = about.pop("common") or {}, about.pop("runs")
+    if not isinstance(common, dict) or not isinstance(entries, list) or not entries:
+        said = "a mapping and a list of entries, such as - {distiller: add}"
+        raise ValueError(f"{path}: common is {common!r} and runs {entries!r}, expected {said}")
+    for name, value in about.items():
+        if not isinstance(value, str):
+            raise ValueError(f"{path}: {name} is {value!r}, expected a text")
+    known = [field.name for field in fields(Run)]
     for number, entry in enumerate(entries, 1):
         try:
+            if not isinstance(entry, dict):
+                raise ValueError(f"it is {entry!r}; expected settings, such as {{distiller: add}}")
+            if unknown := sorted((set(common) | set(entry)) - set(known)):
+                raise ValueError(f"a run has no {unknown}; it has {known}")
             merged = common | entry
             several = merged.get("settings", {})
             merged["settings"] = sum(map(_product, several if isinstance(several, list) else [several]), [])
@@ -77,6 +86,8 @@ def sweep(*grids, workers: int | None = None, scheduler: str | None = None, forc
     """
     from addlib.parallel import allotted_processes, map_unordered
 
+    if (workers is not None and workers < 1) or (limit is not None and limit < 0):
+        raise ValueError(f"workers is {workers} and limit {limit}; expected 1 or more and 0 or more, or None")
     root, jobs = project_root(root), {}
     for path in [Path(grid) if Path(grid).suffix else root / "book" / "experiments" / "grids" / f"{grid}.yaml" for grid in grids]:
         jobs |= _missing(path, root, force, stale)
@@ -98,11 +109,8 @@ def sweep(*grids, workers: int | None = None, scheduler: str | None = None, forc
 
 def _missing(path: Path, root: Path, force: bool, stale: bool) -> dict[tuple[Path, str], tuple]:
     """What a grid lacks: {(table of results, key): root, notebook, name, key and parameters of the run}."""
-    from addlib.detectors import create_detector
     from addlib.faceforensics import data_hash, read_manifest
     from addlib.plugin import load
-    from addlib.training import Recipe
-    from addlib.training.distillers import changed_settings
 
     if not path.is_file():
         raise ValueError(f"no grid {path}; there are {sorted(file.stem for file in path.parent.glob('*.yaml'))}")
@@ -116,11 +124,12 @@ def _missing(path: Path, root: Path, force: bool, stale: bool) -> dict[tuple[Pat
     if plugin := about.get("plugin"):
         load(plugin)
     data, notebook = data_hash(about["crops"]), root / "book" / "experiments" / f"{about.pop('notebook')}.ipynb"
-    student = functools.cache(create_detector)  # some backbones bring defaults of their own
-    for number, run in enumerate(runs):  # what is the recipe's or the distiller's anyway is no change
-        changes = Recipe.named(run.recipe, **run.changes).changes
-        settings = run.settings and changed_settings(run.distiller, run.settings, student(run.detector))
-        runs[number] = replace(run, changes=changes, settings=settings)
+    answer = functools.cache(_answer)
+    for number, run in enumerate(runs):
+        try:
+            runs[number] = replace(run, **_changed(run, *answer(run.detector)))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}, {run}: {error}") from error
     keys = {run: run.key(data) for run in runs}
     results = results_file(root, about["table"])
     about |= {"code": code_behind(notebook, plugin), "retrain": force or stale}
@@ -130,6 +139,25 @@ def _missing(path: Path, root: Path, force: bool, stale: bool) -> dict[tuple[Pat
     old = len((done - current) & set(keys.values()))
     print(f"{path.stem}: {len(keys)} runs, {len(todo)} to run; {old} rows by other code (--stale)", flush=True)
     return {(results, keys[run]): (str(root), str(notebook), str(run), keys[run], run.parameters | about) for run in todo}
+
+
+def _changed(run: Run, student, answer) -> dict:
+    """Changes and settings less what is the recipe's or the distiller's anyway; what cannot be raises before a teacher is trained."""
+    from addlib.training import Recipe
+    from addlib.training.distillers import changed_settings, create_distiller, distiller_defaults
+
+    create_distiller(run.distiller, answer, answer, **distiller_defaults(run.distiller, student) | run.settings)
+    recipe = Recipe.named(run.recipe, **run.changes)
+    return {"changes": recipe.changes, "settings": changed_settings(run.distiller, run.settings, student)}
+
+
+def _answer(detector: str) -> tuple:
+    """A detector, which may bring defaults of its own, and what it answers."""
+    from addlib.detectors import create_detector, detector_options
+    from addlib.detectors.base import answer_of
+
+    student = create_detector(detector, **({"size": 128} if "size" in detector_options(detector) else {}))
+    return student, answer_of(student, 128)
 
 
 def code_behind(notebook: Path, plugin: str | None = None) -> str:

@@ -61,9 +61,15 @@ class VideoClip:
     """
 
     def __init__(self, path: str | Path):
-        self.path, stamps, first = Path(path), [], None
+        self.path, stamps, first, end = Path(path), [], None, 0.0
         with opened(path) as (container, stream):
-            for packet in container.demux(stream):
+            # Matroska does not say how large its parts are, but how long the whole is, sound included.
+            announced = (container.duration or 0) / av.time_base if "matroska" in container.format.name else 0
+            for packet in container.demux() if announced else container.demux(stream):
+                if packet.pts is not None:
+                    end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                if packet.stream is not stream:
+                    continue
                 if packet.is_corrupt:
                     raise VideoError(f"{path} breaks off; {AGAIN}")
                 if packet.size and not packet.is_discard:
@@ -72,6 +78,8 @@ class VideoClip:
                     first = next(iter(packet.decode()), None)
             if first is None:
                 raise VideoError(f"{path} holds no frame; {AGAIN}")
+            if end < 0.95 * announced - 0.5:
+                raise VideoError(f"{path} breaks off after {end:.1f} of {announced:.1f} seconds; {AGAIN}")
             self.size = _shown(first, stream, path).shape[:2]
             unit, reordered = stream.time_base, stream.codec_context.has_b_frames and len(stamps) > 2
         self.total, self.numbers = len(stamps), np.arange(len(stamps))

@@ -1,6 +1,7 @@
 """The command line: help, exit codes, messages, and defaults that agree with the functions behind it."""
 
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -67,6 +68,7 @@ def test_verify(tmp_path, monkeypatch, capsys):
         (ValueError("size is -1"), 1, "error: size is -1"),
         (FileNotFoundError(2, "No such file", "a.mp4"), 1, "error: [Errno 2] No such file: 'a.mp4'"),
         (ModuleNotFoundError("no dlib"), 1, "error: no dlib; pip install 'addlib[video,train]'"),
+        (KeyError("rows"), 1, "error: unexpected KeyError: 'rows'; with ADDLIB_TRACEBACK=1 it is said where"),
         (KeyboardInterrupt(), 130, "interrupted; running the same command again goes on from here"),
     ],
 )
@@ -131,6 +133,17 @@ def test_predict(tmp_path, clip, capsys):
     copy.write_bytes(clip.read_bytes())
     assert cli.main([*command, str(copy), "--threshold", "0.001"]) == 0
     assert capsys.readouterr().out.count("fake, probability of fake") == 2
+
+
+def test_predict_takes_names_that_are_no_text_and_leaves_no_half_table(tmp_path, clip, capsys):
+    path, table, picture = weights(tmp_path / "weights.safetensors", ABOUT), tmp_path / "a.csv", tmp_path / "a.png"
+    names = [os.fsdecode(name) for name in (b"caf\xe9.mp4", b"price $5 $^2.mp4")]
+    for name in names:
+        (tmp_path / name).write_bytes(clip.read_bytes())
+    command = ["predict", *(str(tmp_path / name) for name in names), "--weights", path, "--frames", "1"]
+    assert cli.main([*command, "--csv", str(table), "--plot", str(picture)]) == 0
+    assert "caf\ufffd.mp4: " in capsys.readouterr().out and picture.is_file()
+    assert set(pd.read_csv(table, encoding_errors="surrogateescape")["clip"]) == {str(tmp_path / name) for name in names}
 
 
 def test_predict_with_several_networks(tmp_path, clip, capsys):

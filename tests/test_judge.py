@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -85,6 +87,13 @@ def test_shift_is_read_from_the_weights_whatever_the_recipe():
     assert shift_of({"recipe": "mini", "changes": {"shift": 4}}) == 4
     assert shift_of({"recipe": "mine", "changes": {}, "shift": 6}) == 6
     assert shift_of({"recipe": "mine"}) is None and shift_of({}) is None
+
+
+def test_a_network_that_answers_no_number_is_not_taken_for_real(clip, detector):
+    broken = copy.deepcopy(detector)
+    torch.nn.init.constant_(broken.head.bias, float("nan"))
+    with pytest.raises(ValueError, match="answers no number to 2 of 2 faces"):
+        judge(clip, broken, frames=2)
 
 
 def test_settings_that_do_not_fit(clip, detector, tmp_path):

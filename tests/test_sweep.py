@@ -58,11 +58,15 @@ def test_a_grid_is_the_product_of_its_lists(tmp_path):
     assert len(runs) == 2 * 3 + 4 and runs[0].quality == "raw" and [run.seed for run in runs] == [0] * 8 + [1] * 2
     found = {str(run.settings) for run in runs if run.distiller == "add"}
     assert found == {"{}", '{"alpha": 0.1, "views": 3}', '{"alpha": 10, "views": 3}'}
-    for wrong, words in ({"alpha": 1}, "unexpected keyword"), ({"settings": {"alpha": 1}}, "without a distiller"):
+    wrong = {"a run has no .'alpha'": {"alpha": 1}, "without a distiller": {"settings": {"alpha": 1}}, "seed is 1.5": {"seed": 1.5}}
+    wrong = {words: {"quality": "c40"} | entry for words, entry in wrong.items()} | {"it is 'c40'": "c40"}
+    for words, entry in wrong.items():
         with pytest.raises(ValueError, match=f"entry 1 of runs: .*{words}"):
-            read_grid(grid(tmp_path, {"quality": "c40"} | wrong))
-    with pytest.raises(ValueError, match="runs is None, expected a list of entries"):
+            read_grid(grid(tmp_path, entry))
+    with pytest.raises(ValueError, match="runs None, expected a mapping and a list of entries"):
         read_grid(grid(tmp_path, runs=None))
+    with pytest.raises(ValueError, match=r"crops is .'a', 'b'., expected a text"):
+        read_grid(grid(tmp_path, {"quality": "c40"}, crops=["a", "b"]))
     with pytest.raises(ValueError, match="entry 1 of runs: "):
         read_grid(grid(tmp_path, {"quality": "c40", "distiller": "add", "settings": 3}))
     weights = several | {"start": "noise", "settings": {"stage_weights_fr": [[1, 2, 4]], "alpha": [1, 2]}}
@@ -80,7 +84,7 @@ def test_a_grid_is_the_product_of_its_lists(tmp_path):
 def test_the_grids_of_this_project():
     """Runs of each, counted by hand."""
     both = {"figure6": 45, "outside": 75, "table2": 18}
-    counts = both | {"ablation": 90, "figure5": 27, "smoke": 6, "table1-c23": 90, "table1-c40": 90, "table3": 36, "tuning": 14}
+    counts = both | {"ablation": 90, "others": 75, "figure5": 27, "smoke": 6, "table1-c23": 90, "table1-c40": 90, "table3": 36, "tuning": 14}
     counts |= {"beyond": 160, "protocol": 200, "protocol-parts": 320, "protocol-c23": 75, "systems": 50, "pull": 24, "search": 180}
     shared = both | {"ablation": 51, "figure5": 285, "table1": 255, "table3": 225}
     counts |= {f"{name}-{table}": n for name in ("reader", "paper") for table, n in shared.items()}
@@ -203,15 +207,19 @@ def test_what_a_sweep_runs_and_what_it_says(project, measure, capfd):
 
 
 PLUGIN = """
-from addlib.detectors import register_detector
+from addlib.detectors import Detection, register_detector
 from addlib.training import register_distiller
 from torch import nn
 
 @register_detector("tiny")
-class Tiny(nn.Sequential):
+class Tiny(nn.Module):
     def __init__(self, num_classes):
-        super().__init__(nn.Flatten())
-        self.head = nn.LazyLinear(num_classes)
+        super().__init__()
+        self.head = nn.Linear(3, num_classes)
+
+    def forward(self, x):
+        seen = x.mean((2, 3))
+        return Detection((x,), seen, self.head(seen))
 
 @register_distiller("nothing")
 def nothing(student, teacher, weight=1.0):
@@ -230,7 +238,7 @@ def test_a_plugin_gives_a_grid_names_of_its_own(project, measure, monkeypatch, c
     assert sweep(own, workers=2, root=project) is True
     rows = read_results(project / "data" / "results" / "apart.csv")
     assert set(rows["detector"]) == {"tiny"} and set(rows["settings"]) == {"{}", '{"weight": 2}'}, "1 is its default"
-    (project / "mine.py").write_text(PLUGIN.replace("LazyLinear", "LazyLinear "))
+    (project / "mine.py").write_text(PLUGIN.replace("Linear(3", "Linear( 3"))
     capfd.readouterr()
     assert sweep(own, workers=1, root=project) is True and "0 rows by other code" in capfd.readouterr().out
     (project / "mine.py").write_text(PLUGIN.replace("{}", "dict()"))
@@ -250,6 +258,19 @@ def test_runs_on_what_was_not_prepared_are_refused_before_the_first(project):
     ):
         with pytest.raises(ValueError, match=words):
             sweep(grid(project, {"quality": "c40"}, wrong), workers=1, root=project)
+    for wrong, words in (  # a teacher would be trained before they are met
+        ({"distiller": "adds"}, "grid.yaml, FaceSwap c40 .*unknown distiller 'adds'"),
+        ({"detector": "resnet19"}, "unknown detector 'resnet19'"),
+        ({"distiller": "add", "settings": {"alhpa": 1}}, "distiller 'add' has no .'alhpa'"),
+        ({"distiller": "add", "settings": {"alpha": -1}}, "alpha is -1, expected a finite number"),
+        ({"distiller": "kd", "settings": {"weight": "1e3"}}, "YAML takes 1e3 for text"),
+        ({"changes": {"epoch": 1}}, "grid.yaml, FaceSwap .*a recipe has no .'epoch'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            sweep(grid(project, {"quality": "c40"} | wrong), workers=1, root=project)
+    for wrong in ({"workers": 0}, {"limit": -1}):
+        with pytest.raises(ValueError, match="expected 1 or more"):
+            sweep(grid(project, {"quality": "c40"}), root=project, **wrong)
     with pytest.raises(FileNotFoundError, match="no manifest.csv in .*more"):
         sweep(grid(project, {"quality": "c40"}, test_crops="../data/more"), workers=1, root=project)
 

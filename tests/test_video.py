@@ -130,6 +130,16 @@ def test_cut_off_at_any_place(path):
             list(VideoClip(path).frames(range(20)))
 
 
+@pytest.mark.parametrize("name", ["a.mkv", "a.avi", "a.mov"])
+def test_half_a_file_is_no_whole_video(tmp_path, name):
+    write_video(tmp_path / name, film(100), 23)
+    assert VideoClip(tmp_path / name).total == 100
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(VideoError, match=r"a\.\w+ .*(breaks off|cannot be decoded)"):
+        VideoClip(tmp_path / name)
+
+
 def test_damaged_frames_are_not_passed_off_as_good(tmp_path):
     path = tmp_path / "a.mp4"
     write_video(path, film(20), 0)

@@ -85,9 +85,12 @@ def read_detector(path) -> tuple[nn.Module, dict]:
     _, about = read_weights(path)
     if "name" not in about:
         raise ValueError(f"{path} does not say which detector it is of; expected a file of save_weights")
-    options = json.loads(about["options"])
-    detector = create_detector(about["name"], int(about["num_classes"]), weights=path, **options)
-    return detector.eval(), json.loads(about.get("about", "{}"))
+    try:
+        options, classes = dict(json.loads(about["options"])), int(about["num_classes"])
+        told = dict(json.loads(about.get("about", "{}")))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} says of itself what save_weights does not write ({error!r}); save it again") from error
+    return create_detector(about["name"], classes, weights=path, **options).eval(), told
 
 
 def normalisation(name: str) -> tuple[float, float]:

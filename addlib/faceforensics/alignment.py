@@ -1,6 +1,7 @@
 """Are the crops those of the manifest, and do all qualities show the face in the same place?"""
 
 import hashlib
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -77,7 +78,7 @@ def verify(out: str | Path, *, alignment: bool = False) -> list[str]:
                 problems.append(f"{row.path}: changed since it was made")
         except FileNotFoundError:
             problems.append(f"{row.path}: missing")
-        except (ValueError, EOFError, OSError) as error:
+        except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
             problems.append(f"{row.path}: not readable ({error})")
     if alignment and not problems:
         problems = [

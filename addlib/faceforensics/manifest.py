@@ -19,7 +19,11 @@ def read_manifest(out: str | Path) -> pd.DataFrame:
         seen = "" if path.is_absolute() else f", seen from the working directory {Path.cwd()}"
         raise FileNotFoundError(f"no {MANIFEST} in {out}{seen}; prepare it first: addlib prepare ROOT {out}")
     text = dict.fromkeys(set(COLUMNS) - {"label", "asked", "crops"}, str)
-    table = pd.read_csv(path, dtype=text, keep_default_na=False, encoding_errors="surrogateescape")
+    try:
+        table = pd.read_csv(path, dtype=text, keep_default_na=False, encoding_errors="surrogateescape")
+        table = table.astype({name: int for name in ("label", "asked", "crops") if name in table})
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); prepare the folder again") from error
     if missing := [name for name in COLUMNS if name not in table]:
         raise ValueError(f"{path} lacks the columns {missing}; prepare the folder again")
     return table

@@ -163,4 +163,6 @@ def _map(path: str, changed: int, size: int) -> Tensor:
         start = file.tell()
     if size != start + math.prod(shape):
         raise ValueError(f"{path} is not as prepare wrote it; see what addlib verify says, and prepare again")
+    if not path.isprintable():  # in no UTF-8, which torch does not open
+        return torch.from_numpy(np.memmap(path, np.uint8, "c"))[start:].view(shape)
     return torch.from_file(path, shared=False, size=size, dtype=torch.uint8)[start:].view(shape)

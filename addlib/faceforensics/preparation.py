@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from addlib import parallel, provenance
-from addlib.files import atomic_write, locked
+from addlib.files import PART, atomic_write, locked
 
 from . import cutting
 from . import splits as splitting
@@ -69,7 +69,8 @@ def prepare(
     made_with = {name: provenance.versions().get(name) for name in ("numpy", "opencv", "av", "dlib")}
     made_with["code"] = provenance.code_hash("addlib.faceforensics.cutting")
     with locked(out / ".lock", wait=False):
-        for part in out.rglob(".*.part"):  # what a killed process left half-written
+        # What a killed process left half-written, of prepare and of nobody else.
+        for part in [*out.glob(PART), *(part for name in ("crops", "records") for part in (out / name).rglob(PART))]:
             part.unlink(missing_ok=True)
         rows, jobs = [], []
         for item in videos:
@@ -90,7 +91,10 @@ def prepare(
         atomic_write(out / MANIFEST, lambda file: file.write(csv))
     sums = table[table["split"] != ""].pivot_table("crops", ["manipulation", "quality"], "split", "sum", fill_value=0)
     for manipulation, quality, split in sums.stack().loc[lambda count: count == 0].index:
-        warnings.warn(f"{split} has no crop of {manipulation}/{quality}; {MANIFEST} gives the reasons", stacklevel=2)
+        why = f"of its videos none is there or could be used, see {MANIFEST}"
+        warnings.warn(f"{split} has no crop of {manipulation}/{quality}: {why}", stacklevel=2)
+    if "train" in sums and (absent := [name for name in splitting.SPLITS if name not in sums]):
+        warnings.warn(f"no video is in {' or '.join(absent)}: a detector can be trained here, and not chosen or tested", stacklevel=2)
     return table
 
 
@@ -123,8 +127,9 @@ def _kept(item: Video, out: Path, settings: dict) -> list[dict] | None:
     try:
         found = json.loads(item.record(out).read_text())
         sizes = [((out / row["path"]).stat().st_size, row["crops"]) for row in found["rows"] if row["crops"]]
-    except (OSError, ValueError):
+        same = found["key"] == settings
+    except (OSError, ValueError, TypeError, KeyError):
         return None
     # A machine that loses power may leave a name without its bytes.
     whole = all(size > crops * settings["size"] ** 2 * 3 for size, crops in sizes)
-    return found["rows"] if found["key"] == settings and whole else None
+    return found["rows"] if same and whole else None

@@ -65,8 +65,8 @@ def official(splits: str | Path | dict) -> dict[str, str]:
     assigned: dict[str, str] = {}
     for split, pairs in splits.items():
         for pair in pairs if isinstance(pairs, list | tuple) else [pairs]:
-            if not isinstance(pair, list | tuple) or not all(isinstance(i, str) and i.isalnum() for i in pair):
-                raise ValueError(f'{split} holds {pair!r}; expected a list of pairs such as [["071", "054"]]')
+            if not isinstance(pair, list | tuple) or not all(isinstance(i, str) and i and not set(i) & set("_/ ") for i in pair):
+                raise ValueError(f'{split} holds {pair!r}; expected a list of pairs such as [["071", "054"]], names without "_"')
             for identity in pair:
                 if assigned.setdefault(identity, split) != split:
                     raise ValueError(f"{identity} is in {assigned[identity]} and in {split}; expected it in one split")

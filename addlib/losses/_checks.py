@@ -25,7 +25,8 @@ def check_maps(expected: str = "(B, C, H, W)", axes: Container[int] = (4,), **ma
 
 def check_number(name: str, value: float, positive: bool = False) -> float:
     if not isinstance(value, Real) or not 0 <= value < float("inf") or (positive and not value):
-        raise ValueError(f"{name} is {value!r}, expected a finite number {'above' if positive else 'of at least'} 0")
+        text = "; YAML takes 1e3 for text: write 1.0e+3" * isinstance(value, str)
+        raise ValueError(f"{name} is {value!r}, expected a finite number {'above' if positive else 'of at least'} 0{text}")
     return float(value)
 
 

@@ -179,7 +179,10 @@ def check_labels(labels: Tensor | None, batch: int | None = None) -> Tensor:
     """Labels (B,); a single column (B, 1), as binary cross-entropy takes, is one."""
     if isinstance(labels, Tensor) and labels.shape[1:] == (1,):
         labels = labels[:, 0]
-    if not isinstance(labels, Tensor) or labels.ndim != 1 or batch not in (None, len(labels)):
+    fits = isinstance(labels, Tensor) and labels.ndim == 1 and len(labels) and batch in (None, len(labels))
+    if fits and labels.is_floating_point() and labels.is_cpu and not torch.equal(labels, labels.round()):  # a GPU would wait
+        raise ValueError(f"labels are {labels[:4].tolist()} …, expected whole numbers; of mixed or smoothed ones, the classes")
+    if not fits:
         advice = "give labels, pairs or eta=0" if labels is None else "take .argmax(1) of one-hot labels"
         raise ValueError(f"labels are {received(labels)}, expected a tensor ({batch or 'B'},) of classes; {advice}")
     return labels

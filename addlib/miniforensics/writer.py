@@ -63,7 +63,7 @@ def _missing(root, pair, manipulations):
         for name in manipulations:
             files[name] = f"manipulated_sequences/{name}/{{}}/videos/{target:03d}_{source:03d}.mp4"
         paths = {(name, q): Path(root, file.format(q)) for name, file in files.items() for q in video.QUALITIES}
-        if left := {key: path for key, path in paths.items() if not path.exists()}:
+        if left := {key: path for key, path in paths.items() if not path.is_file() or not path.stat().st_size}:
             missing[target, source] = left
     return missing
 
@@ -136,11 +136,15 @@ def generate(
 def _claim(root, record, overwrite):
     """Make ``root`` ours: write the record, or check that what is there was made the same way."""
     path = root / RECORD
-    found = json.loads(path.read_text()) if path.exists() else {}
+    try:
+        found = json.loads(path.read_text()) if path.exists() else {}
+        settings = dict(found)
+    except (ValueError, TypeError) as error:
+        raise FileExistsError(f"{path} is damaged ({error}); choose another folder, or remove {root}") from error
     if found == record:
         return
     if found and not overwrite:
-        differing = {key: (found.get(key), value) for key, value in record.items() if found.get(key) != value}
+        differing = {key: (settings.get(key), value) for key, value in record.items() if settings.get(key) != value}
         raise FileExistsError(f"{root} was made otherwise (found, asked): {differing}; choose another, or overwrite")
     if not found and root.exists() and any(root.iterdir()):
         raise FileExistsError(f"{root} is not empty and holds no {RECORD}; choose an empty folder (nothing is lost)")

@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 
 from addlib import losses
 from addlib.detectors import Detection
+from addlib.losses._checks import check_number
 
 # Name → what builds it, (student, teacher, **settings) -> Distiller, what the name fixes, and the defaults of the rest.
 DISTILLERS: dict[str, tuple[Callable, dict, dict]] = {"none": (lambda student, teacher: None, {}, {})}
@@ -78,7 +79,8 @@ class Baseline(Distiller):
 
     def __init__(self, term: str, weight: float, loss: nn.Module, compared: str, each: bool = False):
         super().__init__()
-        self.term, self.weight, self.loss, self.compared, self.each = term, weight, loss, attrgetter(compared), each
+        self.term, self.weight = term, check_number("weight", weight)
+        self.loss, self.compared, self.each = loss, attrgetter(compared), each
 
     def forward(self, student, teacher, labels, generator=None):
         sides = self.compared(student), self.compared(teacher)

@@ -12,12 +12,16 @@ from addlib.faceforensics.pairs import FacePairs
 from addlib.parallel import free_memory
 
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # what autocast computes in, by Lightning's names
+PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}  # in short, and in full
 
 
 def choose_precision(precision: str, device) -> str:
     """Lightning's name of a precision; "auto" is bfloat16 autocast where it is quick: on newer GPUs, and CPUs with AVX-512."""
     if precision != "auto":
-        return precision
+        name = PRECISIONS.get(str(precision), precision)
+        if name not in PRECISIONS.values():
+            raise ValueError(f"precision is {precision!r}; expected 'auto' or one of {list(PRECISIONS.values())}")
+        return name
     if torch.device(device).type == "cuda":
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     return "bf16-mixed" if torch.backends.cpu.get_cpu_capability() == "AVX512" else "32-true"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from math import inf
+from math import inf, isfinite
 
 RANGES = {
     "epochs": (1, inf), "batch_size": (2, inf), "learning_rate": (1e-30, inf), "warm_up": (0, 1), "eps": (1e-30, inf),
@@ -38,12 +38,16 @@ class Recipe:
     shift: int = 0  #: pixels by which windows move at random, and are smaller than crops; validation takes the centre
 
     def __post_init__(self):
-        object.__setattr__(self, "betas", tuple(self.betas))  # YAML and JSON give a list
+        betas = self.betas if isinstance(self.betas, list | tuple) else ()  # YAML and JSON give a list
+        if len(betas) != 2 or not all(isinstance(beta, int | float) and 0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas is {self.betas!r}; expected two numbers from 0 to below 1")
+        object.__setattr__(self, "betas", tuple(betas))
         for name, (low, high) in RANGES.items():
             value, whole = getattr(self, name), name in WHOLE
-            fits = isinstance(value, int | float) and low <= value <= high and (not whole or value == int(value))
+            fits = isinstance(value, int | float) and low <= value <= high and isfinite(value) and (not whole or value == int(value))
             if not fits and (value is not None or name != "patience"):
-                raise ValueError(f"{name} is {value!r}; expected a {'whole ' * whole}number from {low} to {high}")
+                text = "; YAML takes 1e-3 for text: write 1.0e-3" * isinstance(value, str)
+                raise ValueError(f"{name} is {value!r}; expected a {'whole ' * whole}number from {low} to {high}{text}")
             if whole and value is not None:
                 object.__setattr__(self, name, int(value))
         if self.optimizer not in ("adam", "adamw"):

@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,13 +71,21 @@ def begin(folder: Path, made_with: str, anew: bool = False) -> None:
 
 
 def load(folder: Path, detector: nn.Module, made_with: str) -> Trained | None:
-    """A finished training from its folder into a detector of its kind; None if there is none, or made with something else."""
-    row = json.loads((folder / "row.json").read_bytes()) if (folder / "row.json").is_file() else {}
-    if row.get("made_with") != made_with:
+    """A finished training from its folder into a detector of its kind; None if there is none, or made with something else.
+
+    Warns of one that is damaged, and is taken for none.
+    """
+    try:
+        row = json.loads((folder / "row.json").read_bytes()) if (folder / "row.json").is_file() else {}
+        if row.get("made_with") != made_with:
+            return None
+        predictions = pd.read_csv(folder / "predictions.csv.gz", dtype={"video": str})
+        history = pd.read_csv(folder / "history.csv")
+        load_weights(detector, folder / "weights.safetensors")
+    except (OSError, EOFError, ValueError, AttributeError) as error:
+        warnings.warn(f"the training kept in {folder} is damaged ({error}); it is trained again", stacklevel=3)
         return None
-    load_weights(detector, folder / "weights.safetensors")
-    predictions = pd.read_csv(folder / "predictions.csv.gz", dtype={"video": str})
-    return Trained(detector.eval(), row, pd.read_csv(folder / "history.csv"), predictions, folder)
+    return Trained(detector.eval(), row, history, predictions, folder)
 
 
 def save(trained: Trained, about: dict) -> None:

@@ -113,6 +113,14 @@ def test_what_is_done_and_unchanged_is_kept(copy, tmp_path, cut, monkeypatch):
 def test_splits_of_the_user(tree, tmp_path):
     ids = {video.ids for video in faceforensics.discover(tree, ["FaceSwap"]) if video.label}
     (a, b), *others = sorted([c, d] for c, d in ids if c < d)
+    (tmp_path / "mine").mkdir()
+    strangers, own = tmp_path / "mine/.0123456789abcdef.part", tmp_path / "crops/.0123456789abcdef.part"
+    for part in (strangers, own):
+        part.parent.mkdir(exist_ok=True)
+        part.write_bytes(b"half")
+    with pytest.warns(UserWarning, match="no video is in val: a detector can be trained here"):
+        prepare(tree, tmp_path, splits={"train": [[a, b]], "val": [], "test": others[1:2]})
+    assert strangers.exists() and not own.exists()
     table = prepare(tree, tmp_path, splits={"train": [[a, b]], "val": others[:1], "test": others[1:2]})
     assert set(table[table["split"] == "train"]["ids"]) == {a, b, f"{a}_{b}", f"{b}_{a}"}
     left = table[table["split"] == ""]

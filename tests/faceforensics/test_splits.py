@@ -61,6 +61,7 @@ def save(folder, form):
 def test_official_files(tmp_path):
     expected = {i: split for split, ((a, b),) in FORM.items() for i in (a, b)}
     assert splits.official(save(tmp_path, FORM)) == splits.official(FORM) == expected
+    assert splits.official({"train": [["p-000", "p-003"]]}) == {"p-000": "train", "p-003": "train"}
     (tmp_path / "train.json").unlink()
     with pytest.raises(FileNotFoundError, match="train.json"):
         splits.official(tmp_path)

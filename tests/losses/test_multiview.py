@@ -60,6 +60,9 @@ INDEX = torch.tensor([1, 0])
     ("change", "words"),
     [
         ({"labels": torch.zeros(3)}, r"labels are \(3,\).*, expected a tensor \(2,\)"),
+        ({"labels": torch.tensor([0.1, 0.9])}, r"labels are \[0.1.*, expected whole numbers"),
+        ({"labels": torch.tensor([0.0, float("nan")])}, "expected whole numbers"),
+        ({"labels": torch.zeros(0)}, r"labels are \(0,\)"),
         ({"labels": None}, "labels are a NoneType.*give labels, pairs or eta=0"),
         ({"variant": "code"}, "variant is 'code', expected one of 'paper', 'published'"),
         ({"bins": 0}, "bins is 0"),

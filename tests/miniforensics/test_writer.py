@@ -62,9 +62,10 @@ def test_qualities_hold_the_same_frames(tree):
 
 def test_interrupted_tree_is_completed_and_kept_files_stay(tree, tmp_path):
     root = miniforensics.generate(tmp_path / "mini", **TREE, workers=1)
-    stay, *_, gone = sorted(root.rglob("*.mp4"))
+    stay, *_, empty, gone = sorted(root.rglob("*.mp4"))
     before = stay.stat().st_mtime_ns
     gone.unlink()
+    empty.write_bytes(b"")
     miniforensics.generate(root, **TREE, workers=1)
     assert digests(root) == digests(tree) and stay.stat().st_mtime_ns == before
 
@@ -83,6 +84,13 @@ def test_other_settings_and_other_code_are_refused_or_replaced(tmp_path, monkeyp
     miniforensics.generate(root, **settings, overwrite=True)
     assert json.loads((root / "miniforensics.json").read_text())["generator"] == miniforensics.generator_hash()
     assert set(asked) == {("addlib.miniforensics",)}
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", ""])
+def test_a_damaged_record_is_named(tmp_path, text):
+    (tmp_path / "miniforensics.json").write_text(text)
+    with pytest.raises(FileExistsError, match="miniforensics.json is damaged"):
+        miniforensics.generate(tmp_path, **SMALL)
 
 
 def test_strangers_files_are_not_touched(tmp_path):

@@ -81,6 +81,8 @@ def test_other_widths_get_a_regressor():
         ("none", {"weight": 1}, r"'none' has no \['weight'\]"),
         ("fr", {"beta": 3.0}, r"'fr' has no \['beta'\]"),
         ("add", {"alpha": -1.0}, "alpha"),
+        *((name, {"weight": -1}, "weight is -1") for name in ("fitnet", "at", "nl", "kd")),
+        ("at", {"weight": "1e3"}, "weight is '1e3'.*YAML"),
     ],
 )
 def test_errors(name, settings, said):

@@ -81,6 +81,15 @@ def test_the_same_again_is_loaded_and_what_other_code_made_is_not(teacher, prepa
     assert other.row["made_with"] != teacher.row["made_with"]
 
 
+def test_a_kept_training_that_is_damaged_is_trained_again(prepared, tmp_path):
+    first = detector(prepared, folder=tmp_path)
+    for name in ("row.json", "weights.safetensors", "predictions.csv.gz", "history.csv"):
+        whole = (first.folder / name).read_bytes()
+        (first.folder / name).unlink() if name == "history.csv" else (first.folder / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.warns(UserWarning, match="the training kept in .* is damaged .*; it is trained again"):
+            assert same(detector(prepared, folder=tmp_path), first)
+
+
 def test_a_fix_of_the_metrics_makes_trainings_old():
     """Their rows hold scores."""
     behind = ("metrics.scoring", "losses.multiview", "detectors.resnet", "faceforensics.pairs")
@@ -292,6 +301,8 @@ def test_classifier_alone_and_frequency_later(teacher, prepared, monkeypatch):
         ({"start": "teacher", "teacher": SimpleNamespace(name="xception")}, "a xception, and the student is a resnet18"),
         ({"detector": None}, "which detector"),
         ({"accelerator": "tpu"}, "accelerator 'tpu'"),
+        ({"precision": "nonsense"}, "precision is 'nonsense'; expected 'auto' or one of"),
+        ({"precision": "64-true"}, "precision is '64-true'"),
         ({"changes": {"shift": 128}}, "shift is 128 and crops have 128"),
         ({"changes": {"batch_size": 20}}, "16 training pairs make no batch of 20 on each of 1 devices"),
         ({"settings": {"beta": 1}}, r"'none' has no \['beta'\]"),
