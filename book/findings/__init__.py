@@ -51,8 +51,9 @@ class Finding(NamedTuple):
 
     @property
     def interval(self) -> str:
-        """Such as "−0.1 to 2.3", finer where an end would be 0.0 and not say on which side of 0; empty for fewer than three seeds."""
-        places = 2 if min(abs(self.low), abs(self.high)) < 0.05 else 1
+        """Such as "−0.1 to 2.3", finer where an end is so near 0 or ±δ that the verdict hangs on it; empty for fewer than three seeds."""
+        edges = [0.0, *(DELTA, -DELTA) * (self.low < 0 < self.high)]
+        places = 2 if min(abs(end - edge) for end in (self.low, self.high) for edge in edges) < 0.05 else 1
         return "" if np.isnan(self.low) else f"{self.low:z.{places}f} to {self.high:z.{places}f}".replace("-", "−")
 
     def __str__(self) -> str:
