@@ -93,8 +93,6 @@ def prepare(
     for manipulation, quality, split in sums.stack().loc[lambda count: count == 0].index:
         why = f"of its videos none is there or could be used, see {MANIFEST}"
         warnings.warn(f"{split} has no crop of {manipulation}/{quality}: {why}", stacklevel=2)
-    if "train" in sums and (absent := [name for name in splitting.SPLITS if name not in sums]):
-        warnings.warn(f"no video is in {' or '.join(absent)}: a detector can be trained here, and not chosen or tested", stacklevel=2)
     return table
 
 

@@ -62,6 +62,8 @@ def official(splits: str | Path | dict) -> dict[str, str]:
                 raise ValueError(f"{path} is not the JSON of a split ({error}); fetch it again") from error
     if set(splits) - set(SPLITS):
         raise ValueError(f"splits are named {sorted(splits)}; expected {list(SPLITS)}")
+    if splits.get("train") and (empty := [split for split, pairs in splits.items() if not pairs]):
+        warnings.warn(f"{' and '.join(empty)} of the splits name nobody: a detector is chosen on val, tested on test", stacklevel=3)
     assigned: dict[str, str] = {}
     for split, pairs in splits.items():
         for pair in pairs if isinstance(pairs, list | tuple) else [pairs]:

@@ -118,7 +118,7 @@ def test_splits_of_the_user(tree, tmp_path):
     for part in (strangers, own):
         part.parent.mkdir(exist_ok=True)
         part.write_bytes(b"half")
-    with pytest.warns(UserWarning, match="no video is in val: a detector can be trained here"):
+    with pytest.warns(UserWarning, match="val of the splits name nobody"):
         prepare(tree, tmp_path, splits={"train": [[a, b]], "val": [], "test": others[1:2]})
     assert strangers.exists() and not own.exists()
     table = prepare(tree, tmp_path, splits={"train": [[a, b]], "val": others[:1], "test": others[1:2]})
