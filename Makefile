@@ -145,7 +145,7 @@ lint: $(STAMP)
 	$(call step,ruff,,$(BIN)/ruff check .)
 
 unit: $(STAMP)
-	$(call step,unit tests,6 minutes,OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests --ignore=tests/book/test_site.py -n $(JOBS) --dist worksteal)
+	$(call step,unit tests,5 minutes,OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests --ignore=tests/book/test_site.py -n $(JOBS) --dist worksteal)
 
 execute: $(STAMP)
 	$(call step,executing the chapters: profile $(PROFILE),,$(BIN)/python book/builder execute --profile $(PROFILE) --jobs $(JOBS))
