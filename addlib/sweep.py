@@ -111,6 +111,8 @@ def _missing(path: Path, root: Path, force: bool, stale: bool) -> dict[tuple[Pat
     """What a grid lacks: {(table of results, key): root, notebook, name, key and parameters of the run}."""
     from addlib.faceforensics import data_hash, read_manifest
     from addlib.plugin import load
+    from addlib.training import Recipe
+    from addlib.training.distillers import changed_settings, create_distiller, distiller_defaults
 
     if not path.is_file():
         raise ValueError(f"no grid {path}; there are {sorted(file.stem for file in path.parent.glob('*.yaml'))}")
@@ -124,10 +126,14 @@ def _missing(path: Path, root: Path, force: bool, stale: bool) -> dict[tuple[Pat
     if plugin := about.get("plugin"):
         load(plugin)
     data, notebook = data_hash(about["crops"]), root / "book" / "experiments" / f"{about.pop('notebook')}.ipynb"
-    answer = functools.cache(_answer)
-    for number, run in enumerate(runs):
+    answered = functools.cache(_answered)
+    for number, run in enumerate(runs):  # what is the recipe's or the distiller's anyway is no change
         try:
-            runs[number] = replace(run, **_changed(run, *answer(run.detector)))
+            student, answer = answered(run.detector)
+            # What cannot be is refused here, and not after its teacher is trained.
+            create_distiller(run.distiller, answer, answer, **distiller_defaults(run.distiller, student) | run.settings)
+            changes = Recipe.named(run.recipe, **run.changes).changes
+            runs[number] = replace(run, changes=changes, settings=changed_settings(run.distiller, run.settings, student))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}, {run}: {error}") from error
     keys = {run: run.key(data) for run in runs}
@@ -141,17 +147,7 @@ def _missing(path: Path, root: Path, force: bool, stale: bool) -> dict[tuple[Pat
     return {(results, keys[run]): (str(root), str(notebook), str(run), keys[run], run.parameters | about) for run in todo}
 
 
-def _changed(run: Run, student, answer) -> dict:
-    """Changes and settings less what is the recipe's or the distiller's anyway; what cannot be raises before a teacher is trained."""
-    from addlib.training import Recipe
-    from addlib.training.distillers import changed_settings, create_distiller, distiller_defaults
-
-    create_distiller(run.distiller, answer, answer, **distiller_defaults(run.distiller, student) | run.settings)
-    recipe = Recipe.named(run.recipe, **run.changes)
-    return {"changes": recipe.changes, "settings": changed_settings(run.distiller, run.settings, student)}
-
-
-def _answer(detector: str) -> tuple:
+def _answered(detector: str) -> tuple:
     """A detector, which may bring defaults of its own, and what it answers."""
     from addlib.detectors import create_detector, detector_options
     from addlib.detectors.base import answer_of

@@ -89,6 +89,12 @@ def test_shift_is_read_from_the_weights_whatever_the_recipe():
     assert shift_of({"recipe": "mine"}) is None and shift_of({}) is None
 
 
+def test_the_plot_has_the_line_of_the_threshold_and_names_as_they_are(clip, detector):
+    figure = plot({"price $5 $^2": judge(clip, detector, frames=1)}, threshold=0.9)
+    (axis,) = figure.axes
+    assert axis.lines[-1].get_ydata()[0] == 0.9 and axis.get_title() == "price $5 $^2"
+
+
 def test_a_network_that_answers_no_number_is_not_taken_for_real(clip, detector):
     broken = copy.deepcopy(detector)
     torch.nn.init.constant_(broken.head.bias, float("nan"))

@@ -137,14 +137,13 @@ def _claim(root, record, overwrite):
     """Make ``root`` ours: write the record, or check that what is there was made the same way."""
     path = root / RECORD
     try:
-        found = json.loads(path.read_text()) if path.exists() else {}
-        settings = dict(found)
+        found = dict(json.loads(path.read_text())) if path.exists() else {}
     except (ValueError, TypeError) as error:
         raise FileExistsError(f"{path} is damaged ({error}); choose another folder, or remove {root}") from error
     if found == record:
         return
     if found and not overwrite:
-        differing = {key: (settings.get(key), value) for key, value in record.items() if settings.get(key) != value}
+        differing = {key: (found.get(key), value) for key, value in record.items() if found.get(key) != value}
         raise FileExistsError(f"{root} was made otherwise (found, asked): {differing}; choose another, or overwrite")
     if not found and root.exists() and any(root.iterdir()):
         raise FileExistsError(f"{root} is not empty and holds no {RECORD}; choose an empty folder (nothing is lost)")

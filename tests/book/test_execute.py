@@ -1,5 +1,6 @@
 """Executing chapters: records, failures, what is not run again, and machines as they are."""
 
+import contextlib
 import os
 import re
 import subprocess
@@ -81,6 +82,20 @@ def test_names_and_folders_are_checked(tiny, tmp_path):
         builder.execute(names=["09-none"], root=tiny.root)
     with pytest.raises(BookError, match="no book found"):
         builder.execute(root=tmp_path)
+
+
+def test_three_chapters_or_more_have_warm_kernels(tiny, monkeypatch):
+    tiny.chapter("03-warm", ("where", "code", "import os; print(os.environ['JUPYTER_PATH'])"))
+    asked = []
+
+    @contextlib.contextmanager
+    def warm(values, count):
+        asked.append(count)
+        yield values | {"JUPYTER_PATH": "a place"}
+
+    monkeypatch.setattr(sys.modules["builder.execute"], "warm_kernels", warm)
+    assert builder.execute(root=tiny.root) and asked == [3]
+    assert texts(tiny.executed("03-warm")) == ["a place\n"]
 
 
 def test_the_longest_chapters_run_first(tiny, capsys):

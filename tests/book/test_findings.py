@@ -82,6 +82,19 @@ def test_a_finding_is_the_mean_over_seeds_and_manipulations(folder, measure):
     assert seeds == [0, 1, 2] and values.shape == (3, len(PAIRS))
 
 
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "text"),
+    [
+        (0.02, -0.4, 0.5, "0.0\xa0points (−0.4 to 0.5)"),  # a zero has no direction
+        (1.2, 0.03, 2.4, "+1.2\xa0points (0.03 to 2.40)"),
+        (-0.6, -1.97, 0.7, "−0.6\xa0points (−1.97 to 0.70)"),  # the verdict hangs on δ
+        (3.5, 2.0, 5.1, "+3.5\xa0points (2.0 to 5.1)"),
+    ],
+)
+def test_an_end_on_which_the_verdict_hangs_is_finer(mean, low, high, text):
+    assert str(findings.Finding("x", mean, low, high, 8, "not known")) == text
+
+
 def test_words_of_an_arm_choose_the_table_and_the_measure_of_one_side(folder):
     first = [by_hand(folder, "add", seed, "video auc", "beyond") for seed in (0, 2)]
     second = [by_hand(folder, "none", seed, "auc") for seed in (0, 2)]

@@ -77,6 +77,11 @@ def test_torch_files_come_back_or_change_nothing(tmp_path):
         create_detector("resnet18", weights=tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match="does not say which detector"):
         read_detector(tmp_path / "w.safetensors")
+    whole = {"name": "resnet18", "num_classes": "2", "options": "{}"}
+    for about in ({"name": "resnet18"}, whole | {"options": "x"}, whole | {"about": "[1]"}):
+        save_file({"head.bias": torch.zeros(2)}, tmp_path / "w.safetensors", about)
+        with pytest.raises(ValueError, match="says of itself what save_weights does not write"):
+            read_detector(tmp_path / "w.safetensors")
 
 
 class Trap:

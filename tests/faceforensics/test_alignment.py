@@ -38,7 +38,13 @@ def test_verify_tells_what_changed(walk, plant, tmp_path):
     crops[0, 0, 0, 0] ^= 1
     np.save(changed, crops)
     missing.unlink()
-    cut.write_bytes(cut.read_bytes()[:500])
-    problems = sorted(verify(tmp_path / "out", alignment=True))
-    assert [problem.split("/")[2] for problem in problems] == ["c23", "c40", "raw"]
-    assert all(word in problem for word, problem in zip(("missing", "not readable", "changed"), problems, strict=True))
+    for content in (cut.read_bytes()[:500], b"PK\x03\x04 and no more"):
+        cut.write_bytes(content)
+        problems = sorted(verify(tmp_path / "out", alignment=True))
+        assert [problem.split("/")[2] for problem in problems] == ["c23", "c40", "raw"]
+        assert all(word in problem for word, problem in zip(("missing", "not readable", "changed"), problems, strict=True))
+    manifest = tmp_path / "out/manifest.csv"
+    for content in (b"", manifest.read_bytes().replace(b",2,2,ok,", b",2,two,ok,")):
+        manifest.write_bytes(content)
+        with pytest.raises(ValueError, match="manifest.csv is damaged"):
+            verify(tmp_path / "out")

@@ -121,6 +121,17 @@ def test_no_file_stays_open(prepared):
     assert len(os.listdir("/proc/self/fd")) <= before + 1
 
 
+def test_names_in_no_utf8_are_read(prepared, tmp_path):
+    shutil.copytree(prepared, tmp_path / "crops")
+    table = (tmp_path / "crops/manifest.csv").read_bytes()
+    name = read_manifest(prepared).query("split == 'train' and manipulation == 'FaceSwap' and quality == 'c40'")["path"].iloc[0]
+    other = name.replace(".npy", os.fsdecode(b"\xe9.npy"))
+    (tmp_path / "crops" / name).rename(tmp_path / "crops" / other)
+    (tmp_path / "crops/manifest.csv").write_bytes(table.replace(name.encode(), os.fsencode(other)))
+    for found, expected in zip(FacePairs(tmp_path / "crops", *NAMES).arrays(), FacePairs(prepared, *NAMES).arrays(), strict=True):
+        assert torch.equal(found, expected)
+
+
 def test_video_without_a_partner_is_left_out_and_listed(prepared, tmp_path):
     shutil.copytree(prepared, tmp_path / "out")
     table = read_manifest(prepared)

@@ -93,6 +93,8 @@ def test_what_is_done_and_unchanged_is_kept(copy, tmp_path, cut, monkeypatch):
     paths[0].unlink()
     paths[5].write_bytes(paths[5].read_bytes()[:1000])  # as of a machine that lost power
     assert prepare(copy, out).equals(first) and cut[2:] == [2] and files_of(out) == before
+    sorted((out / "records").rglob("*.json"))[0].write_text("{}")
+    assert prepare(copy, out).equals(first) and cut.pop() == 1 and files_of(out) == before
     one, other, *_ = sorted((copy / "original_sequences/youtube/c40/videos").iterdir())
     shutil.copy(one, other)
     after = prepare(copy, out)

@@ -21,6 +21,7 @@ from addlib.results import Run
 from addlib.training import Distiller, Recipe, fit_detector, fit_student, register_distiller
 from addlib.training.distillers import changed_settings
 from addlib.training.engine import TrainingTask
+from addlib.training.hardware import choose_precision
 from addlib.training.store import foreign_code
 
 SHORT = {"epochs": 3, "batch_size": 4, "validations": 2}
@@ -313,6 +314,11 @@ def test_errors(prepared, options, said, monkeypatch):
     monkeypatch.setattr("addlib.training.fit.from_notebook", lambda: False)  # as in a script; pytest's workers have none
     with pytest.raises(ValueError, match=said):
         student(prepared, **{"teacher": None, "distiller": "none"} | options)
+
+
+def test_short_names_of_a_precision_are_the_long_ones():
+    for short, long in (("32", "32-true"), (16, "16-mixed"), ("bf16", "bf16-mixed"), ("bf16-mixed", "bf16-mixed")):
+        assert choose_precision(short, "cpu") == long
 
 
 def test_one_class_is_not_trained_on_in_silence(prepared, tmp_path):
