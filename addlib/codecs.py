@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
 import av
 import cv2
@@ -86,7 +87,7 @@ def missing(conditions: Iterable[str] = CONDITIONS) -> dict[str, str]:
 
 
 def recode(
-    frames: Iterable[np.ndarray], condition: str, *, fps: float = 25.0, wanted: Collection[int] | None = None
+    frames: Iterable[np.ndarray], condition: str, *, fps: float = 25.0, wanted: Iterable[int] | None = None
 ) -> Recoded:
     """Send the frames of a whole video through a condition.
 
@@ -100,9 +101,10 @@ def recode(
     Raises:
         ValueError: the condition cannot be made here, the frames cannot be encoded, or not as many come back.
     """
-    steps = parse(condition)
+    steps, wanted = parse(condition), None if wanted is None else set(wanted)
     for reason in missing([condition]).values():
         raise ValueError(f"condition {condition!r}: {reason}")
+    video.check_rate(fps)
     given, sizes, kept, count = [], [], {}, 0  # sizes: bytes of the last coding
     with tempfile.TemporaryDirectory(prefix="addlib-") as folder:
         frames = _even(frames, given)
@@ -121,6 +123,8 @@ def recode(
                 kept[count - 1] = frame[: given[0][0], : given[0][1]]
     if not count or count != len(given):
         raise ValueError(f"condition {condition!r} returned {count} of {len(given)} frames")
+    if absent := sorted((wanted or set()) - kept.keys()):
+        raise ValueError(f"wanted are {absent[:3]}; there are frames 0 to {count - 1}")
     return Recoded(kept, 8 * sum(sizes) * fps / 1000 / count if sizes else float("nan"))
 
 
@@ -163,8 +167,9 @@ def _write(path, frames, name, quality, fps):
     if name == "h264":
         return video.write_video(path, frames, quality, fps)
     encoder, _, options = CODECS[name]
-    os.environ.setdefault("SVT_LOG", "1")  # else SVT-AV1 describes itself on the error stream, whatever FFmpeg's level
+    quiet = {"SVT_LOG": os.environ.get("SVT_LOG", "1")}  # else SVT-AV1 describes itself, whatever FFmpeg's level
     try:
-        video.encode(str(path), "mp4", encoder, frames, fps, "yuv420p", {"crf": f"{quality}"} | options)
+        with patch.dict(os.environ, quiet):
+            video.encode(str(path), "mp4", encoder, frames, fps, "yuv420p", {"crf": f"{quality}"} | options)
     except av.FFmpegError as error:
         raise ValueError(f"{encoder} does not take these frames at {fps:g} a second: {error}") from error

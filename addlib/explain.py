@@ -33,11 +33,11 @@ def class_activation_maps(
     device, found = next(network.parameters()).device, []
     # TF32 would round the maps of some GPUs to three digits; benchmark mode may choose another algorithm every time.
     exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-    with torch.enable_grad(), exact:
+    with torch.inference_mode(False), torch.enable_grad(), exact:
         for start in range(0, len(crops), batch_size):
             part = slice(start, start + batch_size)
             # No parameter needs a gradient, so the input must: else there is none at the stage.
-            answer = network(crops[part].detach().to(device).requires_grad_())
+            answer = network(crops[part].detach().clone().to(device).requires_grad_())
             classes = answer.logits.argmax(1) if given is None else given[part].to(device)
             found.append(_maps(answer, classes, len(answer.stages) if stage is None else stage, score))
     return torch.cat(found).relu() if rectify else torch.cat(found)

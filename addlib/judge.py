@@ -56,10 +56,10 @@ def judge(
         size, scale, search, upsample, retry: as for ``faceforensics.prepare``; a clip in which no face is found is searched
             again at double the scale, ``retry`` times.
     """
+    from addlib.detectors.base import check_detectors
+
     detectors = detector if isinstance(detector, list) else [detector]
-    if {getattr(each, "num_classes", None) for each in detectors} != {2}:
-        kinds = [type(each).__name__ for each in detectors]
-        raise ValueError(f"detector is {kinds}; expected one or more of create_detector with two classes")
+    check_detectors(*detectors)
     if frames < 1 or not 0 <= shift < size or retry < 0:
         raise ValueError(f"frames is {frames}, shift {shift}, retry {retry}; expected at least 1, 0 to {size - 1}, 0")
     source = open_clip(clip, any_names=True)

@@ -21,7 +21,8 @@ class Settings(dict):
     """A dict of JSON values, given as dict or JSON, that can be hashed and must not be changed; ``str`` of it is its JSON."""
 
     def __init__(self, values: Mapping | str | None = None):
-        text = values if isinstance(values, str) else json.dumps(dict(values or {}))
+        # Numbers of NumPy and torch are those that they hold.
+        text = values if isinstance(values, str) else json.dumps(dict(values or {}), default=lambda value: value.item())
         # 1 in the place of 1.0: both name the same training.
         super().__init__(json.loads(text, parse_float=lambda each: int(n) if (n := float(each)).is_integer() else n))
 
@@ -92,7 +93,8 @@ COLUMNS = tuple(field.name for field in fields(Run))
 METRICS = ("accuracy auc eer ece recall_at_1 recall_at_1_other video_accuracy video_auc val_accuracy val_auc "
            "large_accuracy large_auc large_video_accuracy large_video_auc").split()  # fmt: skip
 PLACE = ["manipulation", "quality", "seed"]
-TEXT = dict.fromkeys("key data commit changes settings versions made_with code start large_data".split(), str)
+TEXT = "key profile manipulation quality detector distiller recipe changes start settings data commit versions made_with code large_data"
+AS_WRITTEN = {"dtype": dict.fromkeys(TEXT.split(), str), "keep_default_na": False, "na_values": [""]}  # "007" and "None" are names
 
 
 def results_file(root=None, name: str = "runs") -> Path:
@@ -103,7 +105,7 @@ def results_file(root=None, name: str = "runs") -> Path:
 def read_results(path=None) -> pd.DataFrame:
     """All rows of a table, that of the trainings by default; an empty one if there is no file. Settings are JSON."""
     path, columns = Path(path or results_file()), ["key", "profile", *COLUMNS, *METRICS[:10], "data"]
-    return pd.read_csv(path, dtype=TEXT) if path.is_file() else pd.DataFrame(columns=columns)
+    return pd.read_csv(path, **AS_WRITTEN) if path.is_file() else pd.DataFrame(columns=columns)
 
 
 def record(row: Mapping, profile: str, *, predictions: pd.DataFrame | None = None, path=None) -> dict:
@@ -140,7 +142,7 @@ def record_measurements(run: Run, profile: str, rows: list[Mapping], path) -> li
         written.append(own | {name: str(Settings(v)) if isinstance(v, dict) else v for name, v in more.items()})
     with locked(path.with_name(f".{path.name}.lock")):
         # Through text and back, so that a table does not depend on the order in which its rows came.
-        lines = pd.read_csv(io.StringIO(pd.DataFrame(written).to_csv(index=False)), dtype=TEXT)
+        lines = pd.read_csv(io.StringIO(pd.DataFrame(written).to_csv(index=False)), **AS_WRITTEN)
         kept = read_results(path).query("key != @key")
         table = pd.concat([kept, lines], ignore_index=True) if len(kept) else lines
         table = table.sort_values(["profile", *COLUMNS, "key"], kind="stable")
@@ -159,7 +161,7 @@ def read_predictions(key: str, path=None) -> pd.DataFrame:
 @cache
 def _index(path: Path) -> pd.DataFrame:
     """One for all trainings on the same crops; its name is a digest of what it holds."""
-    return pd.read_csv(path, dtype={"video": str})
+    return pd.read_csv(path, dtype={"video": str}, keep_default_na=False)
 
 
 def on_the_same_crops(rows: pd.DataFrame) -> pd.DataFrame:
@@ -183,7 +185,7 @@ def scores_of(rows: pd.DataFrame, metric: str = "accuracy", **chosen) -> pd.Seri
     if unknown := {metric} - set(METRICS) | set(chosen) - set(rows):
         raise ValueError(f"unknown {sorted(unknown)}; the metrics are {list(METRICS)}, the columns {list(rows)}")
     for name, value in chosen.items():
-        wanted = value if isinstance(value, list | tuple) else [value]
+        wanted = list(value) if pd.api.types.is_list_like(value) and not isinstance(value, Mapping) else [value]
         part = part[part[name].isin([str(Settings(each)) if isinstance(each, dict) else each for each in wanted])]
     if (twice := part.duplicated(PLACE)).any():
         place = " ".join(map(str, part[twice].iloc[0][PLACE]))
@@ -215,7 +217,7 @@ def paired_by_seed(values: pd.Series, base: pd.Series) -> pd.Series:
 def mean_over_manipulations(values: pd.Series) -> pd.Series:
     """The mean over the manipulations for each quality and seed, of seeds that have every manipulation there is."""
     by = values.groupby(level=["quality", "seed"])
-    return by.mean()[by.size() == values.index.get_level_values("manipulation").nunique()]
+    return by.mean()[by.count() == values.index.get_level_values("manipulation").nunique()]
 
 
 def format_interval(found: SeedInterval | None, sign: str = "", digits: int = 1) -> str:

@@ -97,6 +97,8 @@ class VideoClip:
             VideoError: a frame is damaged, or wanted and missing.
         """
         left, shown = set(wanted), -1
+        if unknown := sorted(left.difference(range(self.total))):
+            raise VideoError(f"{self.path} has frames 0 to {self.total - 1}, and none of {unknown[:3]}")
         with opened(self.path) as (container, stream):
             for packet in container.demux(stream):
                 if not left:
@@ -192,6 +194,7 @@ def write_video(
         ValueError: no frames, frames that do not fit the above, or a factor out of range.
         OutputError: the file cannot be written.
     """
+    check_rate(fps)
     if not 0 <= crf <= 51:
         raise ValueError(f"crf is {crf}; H.264 takes 0 (lossless) to 51")
     encoder, options = "libx264", {"crf": f"{crf:g}"}
@@ -223,6 +226,12 @@ def encode(file, form: str, encoder: str, frames, fps: float, pixel_format: str,
         if stream is None:
             raise ValueError("no frames: a video needs at least one")
         container.mux(stream.encode(None))
+
+
+def check_rate(fps: float) -> None:
+    """Raise ValueError for a rate that files cannot hold."""
+    if not 0.01 <= fps <= 1000:
+        raise ValueError(f"fps is {fps}; expected frames a second, 0.01 to 1000")
 
 
 def checked(frame, index: int, first: tuple[int, int] | None = None) -> np.ndarray:

@@ -82,6 +82,11 @@ def test_only_the_wanted_frames_are_returned(walk):
     whole, some = recode(walk, "jpeg 75"), recode(iter(walk), "jpeg 75", wanted={2, 7}, fps=75)
     assert list(some.frames) == [2, 7] and some.kbits == pytest.approx(3 * whole.kbits), "three times the speed"
     assert all((some.frames[number] == whole.frames[number]).all() for number in (2, 7))
+    assert list(recode(walk, "jpeg 75", wanted=iter([2, 7])).frames) == [2, 7]
+    wrong = ({"wanted": [99]}, r"wanted are \[99\]; there are frames 0 to"), ({"fps": -5}, "fps is -5"), ({"fps": np.nan}, "fps is nan")
+    for arguments, said in wrong:
+        with pytest.raises(ValueError, match=said):
+            recode(walk, "jpeg 75", **arguments)
 
 
 @pytest.mark.parametrize("condition", ["h264 23", "jpeg 75", "half", *OTHERS])

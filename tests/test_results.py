@@ -98,6 +98,15 @@ def test_predictions_are_kept_in_two_bytes_a_crop_and_names_once(tmp_path):
     assert auc(found["log_odds"], found["label"]) == pytest.approx(auc(odds, table["label"]), abs=2e-4)
 
 
+def test_names_that_look_like_numbers_or_nothing_stay(tmp_path):
+    run, path = Run("007", "None", "1", "mv", "nan", settings={"views": np.int64(4), "beta": np.float32(2)}), tmp_path / "runs.csv"
+    table = pd.DataFrame({"split": "test", "video": ["None", "NA"], "frame": 0, "label": [0, 1], "log_odds": 0.0})
+    record(row(run), "2", predictions=table, path=path)
+    (found,) = results.read_results(path).to_dict("records")
+    assert Run.of(found) == run and Run.of(found).key("ff") == run.key("ff") and found["profile"] == "2"
+    assert results.read_predictions(run.key("ff"), path)["video"].tolist() == ["None", "NA"]
+
+
 def some(values=(0.5, 0.6, 0.7), **columns):
     """Rows of one setting, a value a seed."""
     run = {"manipulation": "FaceSwap", "quality": "c40", "distiller": "add"} | columns
@@ -129,6 +138,8 @@ def test_scores_of_one_setting():
     assert found.tolist() == pytest.approx([50, 60, 70]) and found.index.names == ["manipulation", "quality", "seed"]
     assert scores_of(rows, distiller="add", settings={"alpha": 0.1}).tolist() == [90]
     assert scores_of(rows, distiller="add", changes={"epochs": 1}).tolist() == [20]
+    for seeds in (np.array([0, 1]), range(2), {0, 1}, pd.Series([0, 1])):
+        assert scores_of(rows, distiller="add", seed=seeds).tolist() == pytest.approx([50, 60])
     assert len(scores_of(rows, distiller="add", start="teacher")) == 3 and scores_of(rows, distiller="nl").empty
     assert results.setting(rows, "alpha", 1.0).tolist() == [1, 1, 1, 0.1] + [1] * 7
     with pytest.raises(ValueError, match=r"several trainings at FaceSwap c40 0; they differ .* \['distiller'\]"):
@@ -145,7 +156,8 @@ def test_comparisons_are_paired_by_seed():
     assert gain.tolist() == pytest.approx([10, 20]), "of seeds that have both"
     shown = [results.format_interval(results.over_seeds(part)["FaceSwap", "c40"], "+") for part in (gain, gain[:1])]
     assert [*shown, results.format_interval(None)] == ["+15.0 ± 63.5", "+10.0", "-"]
-    assert results.mean_over_manipulations(add).tolist() == pytest.approx([30, 45]), "of seeds with every manipulation"
+    means = [results.mean_over_manipulations(each).tolist() for each in (add, add.where(add != 10))]
+    assert means == [pytest.approx([30, 45]), pytest.approx([45])], "of seeds with every manipulation"
     with pytest.raises(ValueError, match="c40 has a seed twice"):
         results.over_seeds(add, "quality")
 

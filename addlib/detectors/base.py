@@ -35,6 +35,13 @@ def answer_of(detector: nn.Module, size: int) -> Detection:
     return answer
 
 
+def check_detectors(*detectors: nn.Module) -> None:
+    """Raise ValueError unless all are of ``create_detector`` with two classes."""
+    if {getattr(each, "num_classes", None) for each in detectors} != {2}:
+        kinds = [f"{type(each).__name__} of {getattr(each, 'num_classes', 'unknown')}" for each in detectors]
+        raise ValueError(f"detector is {kinds} classes; expected one or more of create_detector with two classes")
+
+
 class Backbone(nn.Module):
     """Base of the detectors here: it checks crops, and renames public weights."""
 

@@ -40,7 +40,7 @@ class FacePairs(Dataset):
     """
 
     def __init__(self, out, manipulation: str, quality: str, split: str, *, device=None, sides=("raw", "compressed")):
-        self.out, table = Path(out), read_manifest(out)
+        self.out, table = Path(out).absolute(), read_manifest(out)  # the working directory may change
         for column, value in (("manipulation", manipulation), ("quality", quality), ("split", split)):
             if value not in set(table[column]):
                 raise ValueError(f"no {column} {value!r} in {out}; there are {sorted(set(table[column]) - {''})}")
@@ -78,8 +78,9 @@ class FacePairs(Dataset):
         None leaves them on disk.
         """
         # One side after the other, so that the host never needs room for both.
-        self._held = {side: self._whole(side).to(device) for side in self._sides} if device else {}
-        self.device, self._labels = device and torch.device(device), self.labels.to(device or "cpu")
+        self._held = {} if device is None else {side: self._whole(side).to(device) for side in self._sides}
+        self.device = None if device is None else torch.device(device)
+        self._labels = self.labels.to(self.device or "cpu")
         return self
 
     def __len__(self) -> int:
@@ -91,8 +92,8 @@ class FacePairs(Dataset):
 
     def arrays(self) -> tuple[Tensor, Tensor, Tensor]:
         """All pairs at once: raw and compressed, uint8 (N, 3, S, S) tensors, and labels (N,)."""
-        raw, compressed = (self._whole(side).permute(0, 3, 1, 2) for side in self._own)
-        return raw, compressed, self.labels.clone()
+        both = (self._whole(side).clone() if side in self._held else self._whole(side) for side in self._own)
+        return *(crops.permute(0, 3, 1, 2) for crops in both), self.labels.clone()
 
     def batches(
         self, batch_size: int, *, seed: int = 0, epoch: int = 0, shuffle: bool = True, flip: float = 0.0,
@@ -108,8 +109,11 @@ class FacePairs(Dataset):
             raw: False yields None for the raw side, which then costs nothing.
             workers: processes that read from disk.
         """
+        if batch_size < 1 or not 0 <= rank < world or not 0 <= flip <= 1:
+            said = f"batch_size is {batch_size}, rank {rank} of {world}, flip {flip}"
+            raise ValueError(f"{said}; expected 1 or more, 0 to {world - 1}, a share")
         # Drawn on the CPU, so that every device gets the same.
-        generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+        generator = torch.Generator().manual_seed((int(seed) * 1_000_003 + epoch) % 2**63)
         order = torch.randperm(len(self), generator=generator) if shuffle else torch.arange(len(self))
         mirrored = (torch.rand(len(self), generator=generator) < flip) * torch.tensor(255, dtype=torch.uint8)
         order = order[rank::world]
@@ -121,7 +125,9 @@ class FacePairs(Dataset):
         if held:  # sent once an epoch: what is sent in a step waits for the device
             order, mirrored = order.to(where), mirrored.to(where)
         pieces = order.split(batch_size) if len(order) else ()
-        read = map(gather, pieces) if held else DataLoader(pieces, None, num_workers=workers, collate_fn=gather)
+        # With a generator of its own a loader draws nothing from torch's.
+        how = {"num_workers": workers, "collate_fn": gather, "generator": torch.Generator()}
+        read = map(gather, pieces) if held else DataLoader(pieces, None, **how)
         for piece, found in zip(pieces, read, strict=True):
             chosen = mirrored[piece].to(where).view(-1, 1, 1, 1)
             found = [side.to(where, non_blocking=True) for side in found]

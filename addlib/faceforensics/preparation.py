@@ -5,6 +5,7 @@ import json
 import warnings
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -51,11 +52,16 @@ def prepare(
     """
     root, out = Path(root).resolve(), Path(out).resolve()  # a worker elsewhere has another working directory
     qualities, manipulations = several("qualities", qualities), manipulations and several("manipulations", manipulations)
-    settings = {"frames": frames, "size": size, "seed": seed, "scale": scale, "upsample": upsample, "retry": retry}
-    settings |= {"search": search, "qualities": qualities}
-    if frames < 1 or size < 8 or upsample < 0 or retry < 0 or (search or 80) < 80 or "raw" not in qualities:
-        needed = "frames ≥ 1, size ≥ 8, upsample ≥ 0, retry ≥ 0, search ≥ 80, and raw, on which the faces are found"
-        raise ValueError(f"settings are {settings}; expected {needed}")
+    whole = {"frames": (frames, 1), "size": (size, 8), "seed": (seed, 0), "upsample": (upsample, 0), "retry": (retry, 0)}
+    whole |= {"search": (search, 80)} if search else {}
+    for name, (value, least) in whole.items():
+        if not isinstance(value, Integral) or value < least:
+            raise ValueError(f"{name} is {value!r}; expected a whole number of at least {least}")
+    if not isinstance(scale, Real) or not 0.1 <= scale <= 10 or "raw" not in qualities:
+        needed = "a scale of 0.1 to 10 lengths of dlib's box, and raw, on which the faces are found"
+        raise ValueError(f"scale is {scale!r} and qualities {qualities}; expected {needed}")
+    settings = {name: int(value) for name, (value, _) in whole.items() if name != "search"}
+    settings |= {"scale": float(scale), "search": search and int(search), "qualities": qualities}
     if splits is None and (unsplit := set(manipulations or ()).intersection(WITHOUT_SPLIT)):
         raise ValueError(f"{unsplit} has no official split and no pairs; give splits= with your own, or leave it out")
     videos = discover(root, manipulations, qualities)

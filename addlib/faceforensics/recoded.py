@@ -36,8 +36,8 @@ class RecodedPairs(FacePairs):
         self, root: str | Path, out: str | Path, manipulation: str, split: str, condition: str, *,
         videos: Sequence[str] | None = None, cache: str | Path | None = None, workers: int = 1, device: str = "cpu",
     ):  # fmt: skip
-        kept, out = condition in QUALITIES, Path(out)
-        super().__init__(out, manipulation, condition if kept else "raw", split, device=device)
+        kept, out, self._recoded = condition in QUALITIES, Path(out), None
+        super().__init__(out, manipulation, condition if kept else "raw", split, device=None)
         self.condition = condition
         if videos is not None:
             self._keep(list(videos))
@@ -47,6 +47,7 @@ class RecodedPairs(FacePairs):
             raise FileNotFoundError(f"{root} lacks {needed} of {absent[:3]}; give the tree of which {out} was made")
         if kept:
             self.kbits = float(np.mean([_rate(there[name].files[condition]) for name in names]))
+            self.hold(device)
             return
         chain = [codecs.CODECS[name] for name, _ in codecs.parse(condition) if name in codecs.CODECS]
         libraries = [provenance.versions().get(name) for name in ("numpy", "opencv", "av")]
@@ -58,19 +59,29 @@ class RecodedPairs(FacePairs):
         list(map_unordered(_encode, jobs, workers=workers, total=len(jobs), describe=f"videos under {condition}"))
         crops, kbits = zip(*map(_read, paths), strict=True)
         self.kbits = float(np.mean(kbits))
-        self._own = RAW, COMPRESSED
-        self._held[COMPRESSED] = torch.from_numpy(np.concatenate(crops)).to(self.device)
+        self._own, self._sides = (RAW, COMPRESSED), [RAW, COMPRESSED]
+        self._recoded = torch.from_numpy(np.concatenate(crops))
         self.nbytes *= 2
+        self.hold(device)
+
+    def hold(self, device) -> FacePairs:
+        """As of FacePairs; None is the CPU, since what was encoded lies in no file of the folder."""
+        return super().hold("cpu" if device is None else device)
+
+    def _whole(self, side: int) -> torch.Tensor:
+        encoded = side == COMPRESSED and side not in self._held and self._recoded is not None
+        return self._recoded if encoded else super()._whole(side)
 
     def _keep(self, videos: list[str]) -> None:
         if unknown := sorted(set(videos) - set(self.videos)):
             raise ValueError(f"no videos {unknown[:3]} in this split; there are such as {self.videos[0]!r}")
         chosen = np.isin(self.videos.astype(str), videos)
-        self.videos, self.frames, self._file = self.videos[chosen], self.frames[chosen], self._file[chosen]
-        chosen = torch.from_numpy(chosen)
-        self.labels, self._labels = self.labels[chosen], self._labels[chosen.to(self.device)]
-        self._held = {side: crops[chosen.to(self.device)] for side, crops in self._held.items()}
-        self.nbytes = sum(crops.nbytes for crops in self._held.values())
+        files, file = np.unique(self._file[chosen], return_inverse=True)
+        self._files = [[paths[index] for index in files] for paths in self._files]
+        self.nbytes = self.nbytes * len(file) // len(self)
+        self.videos, self.frames, self._file = self.videos[chosen], self.frames[chosen], file
+        self.labels = self.labels[torch.from_numpy(chosen)]
+        self._held = {}
 
 
 def _read(path: Path) -> tuple[np.ndarray, float] | None:

@@ -60,7 +60,7 @@ def official(splits: str | Path | dict) -> dict[str, str]:
                 splits[path.stem] = json.loads(path.read_bytes())
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path} is not the JSON of a split ({error}); fetch it again") from error
-    if set(splits) - set(SPLITS):
+    if set(splits) - set(SPLITS) or not splits:
         raise ValueError(f"splits are named {sorted(splits)}; expected {list(SPLITS)}")
     if splits.get("train") and (empty := [split for split, pairs in splits.items() if not pairs]):
         warnings.warn(f"{' and '.join(empty)} of the splits name nobody: a detector is chosen on val, tested on test", stacklevel=3)

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Container
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -30,9 +30,28 @@ def check_number(name: str, value: float, positive: bool = False) -> float:
     return float(value)
 
 
+def check_whole(name: str, value: int, least: int = 1) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} is {value!r}, expected a whole number of at least {least}")
+    return int(value)
+
+
+def check_flag(name: str, value: bool) -> bool:
+    if value not in (True, False):
+        raise ValueError(f"{name} is {value!r}, expected true or false")
+    return bool(value)
+
+
 def check_choice(name: str, value: object, choices: tuple) -> None:
     if value not in choices:
         raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, choices))}")
+
+
+def source_of(generator: torch.Generator | None) -> torch.device:
+    """Where a generator draws; torch's own, if there is none, on the CPU."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise ValueError(f"generator is {received(generator)}, expected a torch.Generator, such as torch.Generator().manual_seed(0)")
+    return torch.device("cpu") if generator is None else generator.device
 
 
 def working_dtype(*tensors: Tensor) -> torch.dtype:

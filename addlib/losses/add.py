@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from ._checks import check_number, received, untraced
+from ._checks import check_number, received, source_of, untraced
 from .frequency import FrequencyAttentionLoss
 from .multiview import MultiViewAttentionLoss, Pairs, check_labels, choose_pairs, draw_scores
 from .slices import random_directions
@@ -76,6 +76,9 @@ class ADDLoss(nn.Module):
             raise ValueError(f"{counts}, expected {stages} of each; give unused stages the weight 0")
         device = student[0].device
         draws = self.draw(labels, generator=generator, device=device) if draws is None else draws
+        viewed, paired = [weight * self.beta > 0 for weight in self.stage_weights_mv], self.multi_view.settings["eta"] > 0
+        if [drawn and drawn[1] is not None for drawn in draws] != [paired if wanted else None for wanted in viewed]:
+            raise ValueError(f"draws are of a loss with other settings, expected those of draw() of this one, for stages {viewed}")
         frequency, multi_view = {}, {}
         for i in range(stages):
             try:
@@ -101,7 +104,7 @@ class ADDLoss(nn.Module):
         viewed = [weight * self.beta > 0 for weight in self.stage_weights_mv]
         labels = check_labels(labels) if settings["eta"] and any(viewed) else None
         shape = (settings["views"], 2) if settings["variant"] == "published" else ()
-        source = generator.device if generator is not None else torch.device("cpu")
+        source = source_of(generator)
         device = torch.device(device or (source if labels is None else labels.device))
         drawn = []
         for _ in range(sum(viewed)):

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ._checks import check_choice, check_maps, check_number, working_dtype
+from ._checks import check_choice, check_maps, check_number, check_whole, received, working_dtype
 from .slices import SMALLEST_PEAK
 
 
@@ -34,6 +34,8 @@ class HintLoss(nn.Module):
         super().__init__()
         check_choice("variant", variant, ("paper", "published"))
         self.variant = variant
+        for width in (student_width, teacher_width) if student_width != teacher_width else ():
+            check_whole("a width", width)
         self.regressor = nn.Identity() if student_width == teacher_width else nn.Linear(student_width, teacher_width)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -117,6 +119,9 @@ def soft_target_loss(student: Tensor, teacher: Tensor, *, temperature: float = 4
     Hinton, Vinyals and Dean (2015), eq. 1-2, but for a constant. T^2 keeps the size of the gradient when T changes.
     """
     check_number("temperature", temperature, positive=True)
+    check_maps("(B, classes)", (2,), student=student, teacher=teacher)
+    if student.shape[1] < 2:
+        raise ValueError(f"student is {received(student)}, expected logits of two classes or more; of one it is torch.cat([0 * x, x], 1)")
     first, second = _rows(student, teacher)
     answer, target = (first / temperature).log_softmax(1), (second / temperature).softmax(1)
     return temperature**2 * functional.kl_div(answer, target, reduction="batchmean")

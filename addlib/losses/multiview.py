@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_choice, check_maps, check_number, received, untraced
+from ._checks import check_choice, check_maps, check_number, check_whole, received, source_of, untraced
 from .slices import COORDINATES, SlicePlan, plain_attention, plan_slices, random_directions
 
 Pairs = tuple[Tensor, Tensor]
@@ -121,6 +121,7 @@ class MultiViewAttentionLoss(nn.Module):
     ):  # fmt: skip
         super().__init__()
         gamma, eta, margin = _check_settings(gamma, eta, margin, coordinates, variant)
+        views, bins = check_whole("views", views), bins if bins is None else check_whole("bins", bins)
         self.settings = {"views": views, "bins": bins, "gamma": gamma, "eta": eta, "margin": margin}
         self.settings |= {"coordinates": coordinates, "variant": variant}
 
@@ -160,8 +161,8 @@ def draw_pairs(labels: Tensor, *, shape: tuple[int, ...] = (), generator: torch.
 
 def draw_scores(batch: int, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
     """Uniform numbers (2, ..., B, B) for T+ and for T-; float64 makes ties improbable."""
-    source = generator.device if generator is not None else "cpu"
-    return torch.rand((2, *shape, batch, batch), generator=generator, dtype=torch.float64, device=source)
+    shape = (2, *shape, batch, batch)
+    return torch.rand(shape, generator=generator, dtype=torch.float64, device=source_of(generator))
 
 
 def choose_pairs(labels: Tensor, scores: Tensor) -> Pairs:

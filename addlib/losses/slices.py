@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from ._checks import check_choice, check_maps, chunks, received, untraced, working_dtype
+from ._checks import check_choice, check_maps, check_whole, chunks, received, source_of, untraced, working_dtype
 
 COORDINATES = ("index", "unit")
 SMALLEST_PEAK = 1e-12  # below this largest modulus the mass of a map fades to zero: its norm would blow up noise
@@ -36,8 +36,8 @@ def plain_attention(features: Tensor, index: Tensor, bins: int) -> Tensor:
 
 def random_directions(views: int, *, generator: Generator | None = None, device: torch.device | str = "cpu") -> Tensor:
     """Directions (views, 3), float64, order (c, y, x), uniform on the unit sphere, drawn where ``generator`` is."""
-    source = generator.device if generator is not None else "cpu"
-    normal = torch.randn(views, 3, generator=generator, dtype=torch.float64, device=source)
+    source = source_of(generator)
+    normal = torch.randn(check_whole("views", views), 3, generator=generator, dtype=torch.float64, device=source)
     return functional.normalize(normal, dim=1).to(device)
 
 
@@ -56,8 +56,7 @@ def project_grid(shape: Sequence[int], directions: Tensor, *, coordinates: str =
 
 def bin_indices(projections: Tensor, bins: int) -> Tensor:
     """Equal-width bin, 0 to ``bins`` - 1, of each point (K, ...) in its row's range; the upper one for a point on an edge."""
-    if bins < 1:
-        raise ValueError(f"bins is {bins}, expected at least 1; the paper takes half the number of channels")
+    check_whole("bins", bins)  # the paper takes half the number of channels
     flat = projections.double().flatten(1)
     low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
     per_unit = torch.where(high > low, bins / (high - low), 0)

@@ -45,6 +45,8 @@ def bootstrap_interval(metric: Callable, *arrays, groups, level=0.95, draws=1000
         draws: how many; those for which the metric is NaN are left out.
         generator: seed or ``numpy.random.Generator``. The same seed and groups give the same draws, for any metric.
     """
+    if not 0 < level < 1 or draws < 1:
+        raise ValueError(f"level is {level}, draws {draws}; expected a share such as 0.95, and 1 or more")
     names, codes = np.unique(named("groups", groups, len(arrays[0])), return_inverse=True)
     count, generator, values = len(names), np.random.default_rng(generator), np.full(draws, np.nan)
     for part in np.array_split(values, min(draws, -(-draws * len(codes) // ELEMENTS))) if count > 1 else []:
@@ -106,6 +108,8 @@ def two_way_interval(values, level: float = 0.95, within: tuple[float, float] = 
         raise ValueError(f"values are {values.shape}; expected finite numbers (seeds, identities), two or more of each")
     n, count = values.shape
     mean, seeds, people = values.mean(), values.mean(1), values.mean(0)
+    if not within[0] <= mean <= within[1]:
+        raise ValueError(f"the mean is {mean:g}, outside {within}; give within=, which is (-100, 100) for points")
     by_seed = count * seeds.var(ddof=1)
     both = ((values - seeds[:, None] - people + mean) ** 2).sum() / ((n - 1) * (count - 1))
     extra = max(n * people.var(ddof=1) - both, 0.0)

@@ -45,7 +45,8 @@ def nearest_neighbours(
     own = reference is None
     if reference is embeddings or (reference_exclude is not None) != (exclude is not None and not own):
         raise ValueError("reference is other samples, and exclude and reference_exclude go together where there is one")
-    device, query = embeddings.device, _matrix(embeddings)
+    query = _matrix(embeddings)
+    device = getattr(embeddings, "device", "cpu") if isinstance(embeddings, torch.Tensor) else "cpu"
     others = query if own else _matrix(reference)
     if own:
         exclude = reference_exclude = np.arange(len(query)) if exclude is None else exclude
@@ -77,9 +78,12 @@ def nearest_neighbours(
     return found.to(device)
 
 
-def _matrix(values: Tensor) -> Tensor:
-    """(N, D) float64, on the CPU where the device has none (Apple's)."""
-    values = (values.cpu() if values.device.type == "mps" else values).detach().double()
+def _matrix(values) -> Tensor:
+    """A tensor or array as (N, D) float64, on the CPU where the device has none (Apple's)."""
+    import torch
+
+    values = torch.as_tensor(values).detach()
+    values = (values.cpu() if values.device.type == "mps" else values).double()
     if values.ndim != 2 or not values.numel() or not values.square().sum().isfinite():
         raise ValueError(f"embeddings are {tuple(values.shape)}; expected finite numbers (N, D), below 1e150")
     return values

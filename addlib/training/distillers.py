@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from addlib import losses
-from addlib.detectors import Detection
+from addlib.detectors import Detection, same_place
 from addlib.losses._checks import check_number
 
 # Name → what builds it, (student, teacher, **settings) -> Distiller, what the name fixes, and the defaults of the rest.
@@ -38,7 +38,7 @@ def register_distiller(name: str, loss: type | None = None, **fixed) -> Callable
     """
 
     def add(build):
-        if name in DISTILLERS and DISTILLERS[name][0].__module__ != build.__module__:
+        if name in DISTILLERS and not same_place(DISTILLERS[name][0], build):
             raise ValueError(f"there is a distiller {name!r} already; take another name")
         parameters = [p for each in (build, loss) if each for p in inspect.signature(each).parameters.values()]
         defaults = {p.name: p.default for p in parameters if p.default is not p.empty and p.name not in fixed}
@@ -57,7 +57,10 @@ def create_distiller(name: str, student: Detection, teacher: Detection, **settin
     if unknown := sorted(settings.keys() - defaults.keys()):
         raise ValueError(f"distiller {name!r} has no {unknown}; it has {sorted(defaults)}")
     build, fixed, _ = DISTILLERS[name]
-    return build(student, teacher, **fixed, **settings)
+    made = build(student, teacher, **fixed, **settings)
+    if not isinstance(made, Distiller | None):
+        raise ValueError(f"distiller {name!r} builds a {type(made).__name__}, expected a Distiller")
+    return made
 
 
 def distiller_defaults(name: str, student: nn.Module | None = None) -> dict:

@@ -11,6 +11,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import lightning
 import torch
@@ -34,9 +35,11 @@ CHECK_EVERY = 50  # steps between two looks at whether the loss is still a numbe
 
 
 def _checked(terms: object) -> dict[str, Tensor]:
-    if not isinstance(terms, dict) or "cross_entropy" in terms:
-        said = f"the distiller returned {list(terms) if isinstance(terms, dict) else type(terms).__name__}"
-        raise ValueError(f"{said}; expected a dict of named terms, none of them 'cross_entropy', which is the labels'")
+    named = isinstance(terms, dict) and not terms.keys() & {"cross_entropy", "loss"}
+    if not named or not all(isinstance(term, Tensor) and term.ndim == 0 for term in terms.values()):
+        found = {name: getattr(term, "shape", term) for name, term in terms.items()} if isinstance(terms, dict) else terms
+        expected = "a dict of scalar tensors by name, none of them 'cross_entropy', which is the labels', or 'loss', their sum"
+        raise ValueError(f"the distiller returned {found}; expected {expected}")
     return terms
 
 
@@ -70,7 +73,7 @@ class TrainingTask(lightning.LightningModule):
     def on_train_epoch_start(self) -> None:
         epoch = self.current_epoch
         # Everything random in an epoch follows from the seed and its number, so that it can be resumed at its start.
-        torch.manual_seed(self.seed * 1_000_003 + epoch)
+        torch.manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
         self.trainer.train_dataloader.epoch = epoch
         self.detector.requires_grad_(epoch >= self.recipe.classifier_epochs)
         self.detector.head.requires_grad_(True)
@@ -204,8 +207,12 @@ def run_trainer(task, train, val, work: Path, hardware: Hardware, compile, progr
         task.detector.to(memory_format=torch.channels_last)
         if compile:
             task.detector.compile()
-        trainer.fit(task, batches, held_out, ckpt_path=last if last.is_file() else None)
-        if trainer.interrupted:  # Lightning alone would return as if all were done
+        try:
+            trainer.fit(task, batches, held_out, ckpt_path=last if last.is_file() else None)
+        except SystemExit:  # what Lightning makes of an interrupt
+            if not trainer.interrupted:
+                raise
+        if trainer.interrupted:
             raise KeyboardInterrupt
         trainer.strategy.barrier()
         # From the files: processes that Lightning forked in a notebook leave nothing else.
@@ -232,7 +239,7 @@ def trainer_options(hardware: Hardware, freezes: bool = False) -> dict:
 
 @contextlib.contextmanager
 def undisturbed(hardware: Hardware) -> Iterator[None]:
-    """Puts back what a Trainer changes for the whole process: torch's choice of algorithms, and random numbers.
+    """Puts back what a Trainer changes for the whole process: torch's choice of algorithms, random numbers, environment.
 
     Its notices and advice, which would end up on a page, are silenced; warnings of others pass. For one process, what a
     launcher left in the environment (RANK, SLURM_…) does not count.
@@ -244,6 +251,8 @@ def undisturbed(hardware: Hardware) -> Iterator[None]:
     # Several GPUs: whoever asks one for its random numbers uses it, and then Lightning cannot fork.
     devices = [0] if alone and hardware.kind == "cuda" else []
     with warnings.catch_warnings(), torch.random.fork_rng(devices), contextlib.ExitStack() as stack:
+        stack.enter_context(torch.autocast(hardware.kind, enabled=False))  # the caller's
+        stack.enter_context(patch.dict(os.environ))
         warnings.filterwarnings("ignore", module="lightning")
         for logger in (logging.getLogger("lightning.pytorch"), logging.getLogger("lightning.fabric")):
             stack.callback(logger.setLevel, logger.level)

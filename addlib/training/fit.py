@@ -2,8 +2,11 @@
 
 import contextlib
 import copy
+import operator
 import tempfile
+import threading
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from addlib.detectors.base import answer_of
 from addlib.faceforensics.manifest import data_hash
 from addlib.faceforensics.pairs import FacePairs
 from addlib.files import locked
-from addlib.results import Run
+from addlib.results import Run, Settings
 
 from . import store
 from .distillers import DISTILLERS, changed_settings, create_distiller, distiller_defaults
@@ -26,6 +29,7 @@ from .recipe import Recipe
 from .store import Trained
 
 PACKAGES = ("torch", "torchvision", "lightning", "timm")
+ONE_AT_A_TIME = threading.RLock()  # torch's random numbers and choice of algorithms are those of the whole process
 ABOUT = "manipulation quality distiller recipe changes seed start data commit".split()  # in the file of the weights
 
 
@@ -34,6 +38,7 @@ def fit_detector(crops, manipulation: str, quality: str, *, detector: str = "res
     return fit_student(crops, manipulation, quality, teacher=None, distiller="none", detector=detector, **options)
 
 
+@torch.inference_mode(False)
 def fit_student(
     crops, manipulation: str, quality: str, *, teacher, distiller: str = "add", settings: dict | None = None,
     detector: str | None = None, recipe: str | Recipe = "paper", changes: dict | None = None, seed: int = 0, start="noise",
@@ -65,7 +70,12 @@ def fit_student(
     Returns a Trained with the weights of the best validation accuracy. Scores that are not defined are NaN in its row. Raises
     ValueError for settings that do not fit and training crops of one class, FloatingPointError where the loss is not finite.
     """
-    recipe = Recipe.named(recipe, **(changes or {}))
+    for name, value in (("settings", settings), ("changes", changes)):
+        if not isinstance(value, Mapping | None):
+            raise ValueError(f"{name} is {value!r}, expected a dict such as {{'beta': 4.0}} or {{'epochs': 2}}")
+    if not isinstance(start, str | Path):
+        raise ValueError(f"start is {start!r}, expected 'noise', 'teacher', 'imagenet' or a path of weights")
+    recipe, seed, settings = Recipe.named(recipe, **(changes or {})), operator.index(seed), Settings(settings)
     guide = teacher.detector if isinstance(teacher, Trained) else teacher
     if isinstance(guide, str | Path):
         raise ValueError(f"teacher is a {type(guide).__name__}, expected a Trained or a detector, such as of read_detector(path)")
@@ -75,8 +85,9 @@ def fit_student(
     detector = detector or getattr(guide, "name", None)
     if detector is None:
         raise ValueError("which detector? give its name, or a teacher that has one")
-    if start == "teacher" and guide.name != detector:
-        raise ValueError(f"start is 'teacher', a {guide.name}, and the student is a {detector}; give both one backbone")
+    if start == "teacher" and (guide.name, classes := getattr(guide, "num_classes", "unknown")) != (detector, 2):
+        teaching = f"a {guide.name} of {classes} classes"
+        raise ValueError(f"start is 'teacher', {teaching}, and the student is a {detector} of 2; give both one backbone")
     hardware = Hardware.choose(accelerator, devices, precision)
     if folder is None and hardware.processes > 1 and not from_notebook():
         raise ValueError(f"folder is None, and {hardware.processes} processes have to find the same weights; give a folder")
@@ -84,15 +95,15 @@ def fit_student(
     train = FacePairs(crops, manipulation, quality, "train", sides=sides)
     val, test = (FacePairs(crops, manipulation, quality, split, sides=("compressed",)) for split in ("val", "test"))
     size = _size(train, recipe)
-    with torch.random.fork_rng(devices=[]):
+    with ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         weights = None if start in ("noise", "teacher") else start
         # F3-Net is built for one size.
         options = {"size": size} if "size" in detector_options(detector) else {}
         student = create_detector(detector, weights=weights, **options)
         answers = [network and answer_of(network, size) for network in (student, guide)]
-        loss = create_distiller(distiller, *answers, **distiller_defaults(distiller, student) | (settings or {}))
-    settings = changed_settings(distiller, settings or {}, student)
+        loss = create_distiller(distiller, *answers, **distiller_defaults(distiller, student) | settings)
+    settings = changed_settings(distiller, settings, student)
     if start == "teacher":
         student.load_state_dict(guide.state_dict())
     run = Run(manipulation, quality, detector, distiller, recipe.name, recipe.changes, seed, str(start), settings)
@@ -105,7 +116,7 @@ def fit_student(
     networks = [network and store.weights_hash(network) for network in (student, guide)]
     made_with = [provenance.code_hash("addlib.training"), foreign, versions, networks, compile, threads]
     made_with = provenance.digest([*made_with, hardware.kind, hardware.processes, hardware.precision])
-    with contextlib.ExitStack() as stack:
+    with ONE_AT_A_TIME, contextlib.ExitStack() as stack:
         if folder is None:
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="addlib-")))
         else:

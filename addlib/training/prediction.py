@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from addlib import metrics
 from addlib.detectors import normalisation
+from addlib.detectors.base import check_detectors
 from addlib.faceforensics.pairs import FacePairs, normalised
 
 from .hardware import autocast
@@ -44,15 +45,23 @@ def centre(crops: Tensor, margin: int) -> Tensor:
 
 @torch.no_grad()
 def answers(detector: nn.Module, batches: Iterable[Tensor], shift: int, precision: str) -> tuple[Tensor, Tensor]:
-    """Log odds and embeddings of batches of crops, uint8 (B, 3, S, S), on the CPU; the detector is left in its mode."""
-    device, was_training, found = next(detector.parameters()).device, detector.training, []
-    detector.eval()
-    for crops in batches:
-        with autocast(device, precision):
-            answer = detector(normalised(centre(crops, shift).to(device), *normalisation(detector.name)))
-        logits = answer.logits.double()
-        found.append(((logits[:, 1] - logits[:, 0]).cpu(), answer.embedding.float().cpu()))
-    detector.train(was_training)
+    """Log odds and embeddings of batches of crops, uint8 (B, 3, S, S), on the CPU; the detector is left in its mode.
+
+    Raises ValueError for what is no detector of two classes.
+    """
+    check_detectors(detector)
+    device, found = next(detector.parameters()).device, []
+    modes = {module: module.training for module in detector.modules()}
+    try:
+        detector.eval()
+        for crops in batches:
+            with autocast(device, precision):
+                answer = detector(normalised(centre(crops, shift).to(device), *normalisation(detector.name)))
+            logits = answer.logits.double()
+            found.append(((logits[:, 1] - logits[:, 0]).cpu(), answer.embedding.float().cpu()))
+    finally:  # module by module: some may have been frozen
+        for module, training in modes.items():
+            module.training = training
     return tuple(map(torch.cat, zip(*found, strict=True)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
 from math import inf, isfinite
+from numbers import Real
 
 RANGES = {
     "epochs": (1, inf), "batch_size": (2, inf), "learning_rate": (1e-30, inf), "warm_up": (0, 1), "eps": (1e-30, inf),
@@ -44,19 +45,21 @@ class Recipe:
         object.__setattr__(self, "betas", tuple(betas))
         for name, (low, high) in RANGES.items():
             value, whole = getattr(self, name), name in WHOLE
-            fits = isinstance(value, int | float) and low <= value <= high and isfinite(value) and (not whole or value == int(value))
+            fits = isinstance(value, Real) and low <= value <= high and isfinite(value) and (not whole or value == int(value))
             if not fits and (value is not None or name != "patience"):
                 text = "; YAML takes 1e-3 for text: write 1.0e-3" * isinstance(value, str)
                 raise ValueError(f"{name} is {value!r}; expected a {'whole ' * whole}number from {low} to {high}{text}")
-            if whole and value is not None:
-                object.__setattr__(self, name, int(value))
+            if value is not None:
+                object.__setattr__(self, name, int(value) if whole else float(value))
+        if not isinstance(self.cycle_momentum, bool):
+            raise ValueError(f"cycle_momentum is {self.cycle_momentum!r}; expected true or false")
         if self.optimizer not in ("adam", "adamw"):
             raise ValueError(f"unknown optimizer {self.optimizer!r}; there are 'adam' and 'adamw'")
 
     @classmethod
     def named(cls, recipe: str | Recipe, **changes) -> Recipe:
         """A recipe by its name in ``RECIPES``, or as it is, some settings changed; ValueError for what does not exist."""
-        if not isinstance(recipe, Recipe) and recipe not in RECIPES:
+        if not isinstance(recipe, Recipe) and recipe not in list(RECIPES):
             raise ValueError(f"unknown recipe {recipe!r}; there are {sorted(RECIPES)}")
         known = [field.name for field in fields(cls)]
         if unknown := sorted(changes.keys() - known):

@@ -71,6 +71,16 @@ def test_processes_share_an_epoch(prepared, whole):
     assert not whole or [len(share) for share in shares] == [1, 1, 1]
 
 
+def test_a_folder_is_found_from_anywhere_and_settings_that_make_no_batch_are_named(prepared, monkeypatch, tmp_path):
+    monkeypatch.chdir(prepared.parent)
+    data = FacePairs(prepared.name, *NAMES)
+    monkeypatch.chdir(tmp_path)
+    assert len(list(data.batches(4, seed=np.int64(3)))) == 4
+    for settings in ({"batch_size": 0}, {"flip": 2.0}, {"rank": 3, "world": 2}):
+        with pytest.raises(ValueError, match="batch_size is .*expected 1 or more"):
+            next(data.batches(**{"batch_size": 4} | settings))
+
+
 def test_a_side_that_is_not_used_is_not_read(prepared, monkeypatch):
     opened, read = [], pairs._mapped
     monkeypatch.setattr(pairs, "_mapped", lambda path: opened.append(path) or read(path))
@@ -86,6 +96,8 @@ def test_raw_quality_holds_its_crops_once(prepared):
     raw, compressed, _ = next(data.batches(4, flip=0.5))
     assert torch.equal(raw, compressed) and raw.data_ptr() == compressed.data_ptr()
     assert torch.equal(*data[3][:2])
+    data.arrays()[0].zero_()
+    assert data[3][0].any(), "what is held is not handed out"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

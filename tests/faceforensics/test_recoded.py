@@ -78,6 +78,13 @@ def test_some_videos(recoded, prepared, tmp_path):
     assert list(dict.fromkeys(pairs.videos)) == some[::-1], "the order is that of the split"
     ((_, _, labels),) = pairs.batches(4, shuffle=False)
     assert labels.tolist() == pairs.labels.tolist() == [0, 0, 1, 1] and len(list(tmp_path.rglob("*.npz"))) == 2
+    arrays = pairs.arrays()
+    for pairs, seen in ((pairs, arrays), ((kept := recoded("c40", split="train", videos=some)), kept.arrays())):
+        for place in ("cpu", None):
+            for one, other in zip(pairs.hold(place).arrays(), seen, strict=True):
+                assert torch.equal(one, other) and len(one) == len(pairs) == 4
+        assert all(torch.equal(pairs[i][side], seen[side][i]) for i in range(4) for side in (0, 1))
+        assert not torch.equal(*seen[:2]), "raw is not taken for what was encoded"
     with pytest.raises(ValueError, match="no videos"):
         recoded("webp 30", videos=["original/999"])
 

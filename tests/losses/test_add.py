@@ -94,6 +94,11 @@ def test_errors_name_the_remedy(stages):
         (lambda: losses.ADDLoss((1, 1), (1, 1), alpha="1e-3"), "alpha is '1e-3', expected a finite number"),
         (lambda: loss(student[0], teacher, LABELS), r"student is \(.*float\d\d, expected a list of maps"),
         (lambda: losses.ADDLoss((1,), (1,), variant="code"), "variant is 'code'"),
+        (lambda: losses.ADDLoss((1,), (1,), views=0), "views is 0, expected a whole number"),
+        (lambda: losses.ADDLoss((1,), (1,), detach_weight="false"), "detach_weight is 'false', expected true or false"),
+        (lambda: loss(student, teacher, LABELS, generator=3), "generator is a int, expected a torch.Generator"),
+        *((lambda other=other: loss(student, teacher, LABELS, draws=other.draw(LABELS)), "draws are of a loss with other settings")
+          for other in (losses.ADDLoss((1,), (1,)), losses.ADDLoss((1,) * 3, (1, 0, 1)), losses.ADDLoss((1,) * 3, (1,) * 3, eta=0))),
         (lambda: loss(student[:2], teacher, LABELS), "2 student and 3 teacher stages, expected 3 of each; .*weight 0"),
         (lambda: loss(student, [teacher[0], teacher[2], teacher[2]], LABELS), r"stage 1 \(counted from 0.*differ"),
         (lambda: loss(student, teacher, LABELS[:3]), r"stage 0.*labels are \(3,\).*, expected a tensor \(4,\)"),

@@ -100,6 +100,9 @@ FLAT, MAP = torch.zeros(3, 6), torch.zeros(2, 6, 4, 4)
         (lambda: losses.NonLocalLoss([6])([MAP], [MAP] * 2), "argument 2 is longer"),
         (lambda: losses.soft_target_loss(FLAT, FLAT, temperature=0), "temperature is 0, expected .* above 0"),
         (lambda: losses.SoftTargetLoss(-1), "temperature is -1"),
+        (lambda: losses.soft_target_loss(FLAT[:, :1], FLAT[:, :1]), r"student is \(3, 1\).*two classes or more"),
+        (lambda: losses.soft_target_loss(MAP, MAP), r"student is \(2, 6, 4, 4\).*\(B, classes\)"),
+        (lambda: losses.HintLoss(512), "a width is None"),
     ],
 )
 def test_errors_name_the_remedy(call, words):

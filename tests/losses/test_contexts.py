@@ -41,7 +41,7 @@ LOSSES = {
     "hint": losses.hint_loss,
     "hint, published": lambda s, t: losses.hint_loss(s, t, variant="published"),
     "attention transfer": losses.attention_transfer_loss,
-    "soft targets": losses.soft_target_loss,
+    "soft targets": lambda s, t: losses.soft_target_loss(s.flatten(1), t.flatten(1)),
     "non-local": non_local,
     "Wasserstein": lambda s, t: losses.sliced_wasserstein(s, t.detach(), DIRECTIONS).sum().float(),
     "attention map": lambda s, t: losses.attention_map(s).sum(),

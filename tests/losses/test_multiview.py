@@ -67,7 +67,7 @@ INDEX = torch.tensor([1, 0])
         ({"variant": "code"}, "variant is 'code', expected one of 'paper', 'published'"),
         ({"bins": 0}, "bins is 0"),
         ({"bins": 1, "variant": "published"}, "bins is 1, expected at least 2.*drops the last bin"),
-        ({"views": 0}, r"directions are \(0, 3\)"),
+        ({"views": 0}, "views is 0, expected a whole number"), ({"views": 2.0}, "views is 2.0"), ({"bins": 2.5}, "bins is 2.5"),
         ({"pairs": (INDEX, INDEX.float())}, r"other is \(2,\) torch.float32, expected integers"),
         ({"pairs": (INDEX, torch.zeros(3, 2).long())}, r"other is \(3, 2\).*expected integers \[\(2,\), \(12, 2\)\]"),
         ({"pairs": (INDEX + 1, INDEX)}, "same is .*from -1 to 1"),

@@ -91,7 +91,7 @@ MAP, UNIT = torch.zeros(2, 3, 4, 4), torch.tensor([[1.0, 0.0, 0.0]])
         (lambda: losses.sliced_attention(MAP[0], UNIT, 2), r"features is \(3, 4, 4\) torch.float32"),
         (lambda: losses.sliced_attention(MAP, UNIT[0], 2), r"directions are \(3,\).*expected unit rows \(K, 3\)"),
         (lambda: losses.sliced_attention(MAP, 2 * UNIT, 2), "expected unit rows"),
-        (lambda: losses.sliced_attention(MAP, UNIT, 0), "bins is 0, expected at least 1"),
+        (lambda: losses.sliced_attention(MAP, UNIT, 0), "bins is 0, expected a whole number of at least 1"),
         (lambda: losses.sliced_attention(MAP, UNIT, 2, coordinates="pixels"), "coordinates is 'pixels'"),
         (lambda: losses.sliced_wasserstein(MAP, MAP, UNIT, p=3), "p is 3, expected one of 1, 2"),
         (lambda: losses.sliced_wasserstein(MAP, MAP[..., :2], UNIT), "first and second differ"),

@@ -128,6 +128,8 @@ def test_errors():
         (seed_interval, ([1.0, math.nan],), "values are"),
         (paired_difference, (mean, [0.1, 0.9], [0.2, 0.1], None, [0, 1, 2]), r"groups are \(3,\) for 2 samples"),
         (metrics.two_way_interval, ([[1.0, 2.0]],), "two or more of each"),
+        (metrics.two_way_interval, ([[3.0, 4.0], [4.0, 5.0]],), r"the mean is 4, outside \(-1.0, 1.0\); give within="),
+        (metrics.bootstrap_interval, (mean, [0.1]), "level is 95"),
     ):
         with pytest.raises(ValueError, match=message):
-            call(*arguments)
+            call(*arguments, **({"groups": [0], "level": 95} if call is metrics.bootstrap_interval else {}))

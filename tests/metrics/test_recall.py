@@ -91,6 +91,7 @@ def test_inputs_stay_as_they_are_without_gradient_or_autocast(dtype):
 
 def test_errors():
     x, y = make(4, 3), [0] * 4
+    assert recall_at_1(x.numpy(), y) == 1
     for message, arguments, options in (
         (r"\(4,\); expected finite numbers \(N, D\)", (x[:, 0], y), {}),
         ("expected finite numbers", (x * torch.nan, y), {}),

@@ -1,9 +1,10 @@
+import functools
 import inspect
 
 import pytest
 import torch
 
-from addlib.detectors import Detection
+from addlib.detectors import Detection, register_detector
 from addlib.losses import ADDLoss, frequency_attention_loss, soft_target_loss
 from addlib.training import DISTILLERS, Distiller, Recipe, create_distiller, distiller_defaults, register_distiller
 
@@ -115,8 +116,14 @@ def test_a_distiller_of_ones_own(monkeypatch):
     assert term.item() == pytest.approx(3 * (student.stages[-1] - teacher.stages[-1]).square().mean().item())
     with pytest.raises(ValueError, match=r"'squared' has no \['stage'\]; it has \['weight'\]"):
         create_distiller("squared", student, teacher, stage=1)
-    with pytest.raises(ValueError, match="a distiller 'add' already"):
-        register_distiller("add")(Squared)
+    register_distiller("foreign")(lambda student, teacher: torch.nn.Identity())
+    with pytest.raises(ValueError, match="'foreign' builds a Identity, expected a Distiller"):
+        create_distiller("foreign", student, teacher)
+    for build in (Squared, functools.partial(Squared)):
+        with pytest.raises(ValueError, match="a distiller 'add' already"):
+            register_distiller("add")(build)
+        with pytest.raises(ValueError, match="a detector 'resnet18' already"):
+            register_detector("resnet18")(build)
 
 
 def test_defaults_are_the_losses_own():

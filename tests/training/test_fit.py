@@ -7,10 +7,12 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import torch
 
@@ -104,6 +106,33 @@ def test_a_seed_decides(teacher, prepared):
     assert same(again, teacher) and again.folder is None and not same(detector(prepared, seed=1), teacher)
 
 
+def test_what_is_round_a_training_neither_changes_it_nor_is_changed(teacher, prepared, monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    environment, rules, found = dict(os.environ), torch.are_deterministic_algorithms_enabled(), []
+    usual = [detector(prepared, seed=seed, changes=BRIEF, precision="32-true") for seed in (0, 1)]
+
+    def again(seed):
+        with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+            found.append((seed, detector(prepared, seed=np.int64(seed), changes=BRIEF, precision="32-true")))
+
+    threads = [threading.Thread(target=again, args=(seed,)) for seed in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(seed for seed, _ in found) == [0, 1] and all(same(one, usual[seed]) for seed, one in found)
+    assert dict(os.environ) == environment and torch.are_deterministic_algorithms_enabled() == rules
+
+
+def test_an_interrupt_is_an_interrupt(prepared, teacher, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("addlib.training.distillers.Baseline.forward", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        student(prepared, teacher, distiller="kd", changes=BRIEF, seed=10**14)
+
+
 def test_a_student_leaves_its_teacher_as_it_is(teacher, prepared):
     guide = teacher.detector.train()
     before = {name: tensor.clone() for name, tensor in guide.state_dict().items()}
@@ -160,9 +189,10 @@ def test_code_of_ones_own_counts_wherever_it_was_typed():
 def test_terms_of_a_distiller_and_its_teacher_are_checked(prepared, teacher, monkeypatch):
     with pytest.raises(ValueError, match="teacher is a str, expected a Trained or a detector"):
         student(prepared, "data/runs/teacher")
-    for terms, words in (({"cross_entropy": torch.ones(())}, r"\['cross_entropy'\]"), (None, "NoneType")):
+    wrong = ({"loss": torch.ones(())}, "{'loss'"), ({"a": torch.ones(2)}, r"{'a': torch.Size\(\[2"), ({"a": 1.0}, "{'a': 1.0"), (None, "None")
+    for terms, words in wrong:
         monkeypatch.setattr("addlib.training.distillers.Baseline.forward", lambda *answers, terms=terms: terms)
-        with pytest.raises(ValueError, match=f"the distiller returned {words}; expected a dict of named terms"):
+        with pytest.raises(ValueError, match=f"the distiller returned {words}.*; expected a dict of scalar tensors"):
             student(prepared, teacher, distiller="kd", changes=BRIEF)
 
 
@@ -299,7 +329,10 @@ def test_classifier_alone_and_frequency_later(teacher, prepared, monkeypatch):
     [
         ({"distiller": "add"}, "teacher is NoneType, distiller 'add' and start 'noise'"),
         ({"start": "teacher"}, "start 'teacher'; give a teacher"),
-        ({"start": "teacher", "teacher": SimpleNamespace(name="xception")}, "a xception, and the student is a resnet18"),
+        ({"start": "teacher", "teacher": SimpleNamespace(name="xception")}, "a xception of unknown classes, and the student is a resnet18"),
+        ({"start": None}, "start is None, expected 'noise'"),
+        ({"settings": "alpha"}, "settings is 'alpha', expected a dict"),
+        ({"changes": ["epochs"]}, "changes is .'epochs'., expected a dict"),
         ({"detector": None}, "which detector"),
         ({"accelerator": "tpu"}, "accelerator 'tpu'"),
         ({"precision": "nonsense"}, "precision is 'nonsense'; expected 'auto' or one of"),

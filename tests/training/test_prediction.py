@@ -31,6 +31,29 @@ def test_predictions_are_the_detectors(detector, prepared):
         predict(detector, data, "mini", side="left")
 
 
+def test_predicting_changes_nothing_that_others_see(detector, prepared):
+    """The mode of each module, also after an error; torch's random numbers, whether crops are on disk or held; autocast."""
+    disk, held = (FacePairs(prepared, "FaceSwap", "c40", "test", device=place) for place in (None, "cpu"))
+    others = create_detector("resnet18_narrow", 3), torch.nn.DataParallel(detector)
+    detector.train().stem.eval()
+    modes, before = [module.training for module in detector.modules()], torch.get_rng_state()
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = predict(detector, disk, "mini", precision="32-true").log_odds
+    assert torch.equal(inside, predict(detector, held, "mini", precision="32-true").log_odds)
+    for broken in others:
+        with pytest.raises(ValueError, match="expected one or more of create_detector with two classes"):
+            predict(broken, disk, "mini")
+    with pytest.raises(RuntimeError, match="broken"):
+        predict(detector.register_forward_hook(_fail) and detector, disk, "mini")
+    detector._forward_hooks.clear()
+    assert [module.training for module in detector.modules()] == modes and torch.equal(torch.get_rng_state(), before)
+    detector.train()
+
+
+def _fail(*_):
+    raise RuntimeError("broken")
+
+
 def test_metrics(detector, prepared):
     found = predict(detector, FacePairs(prepared, "FaceSwap", "c40", "train"), "mini", precision="32-true")
     row = evaluate(found)

@@ -47,6 +47,8 @@ def test_betas_of_the_paper_hold_through_its_schedule():
         ({"flip": 1.5}, "flip is 1.5"),
         ({"flip": None}, "flip is None"),
         ({"patience": 0}, "patience is 0"),
+        ({"cycle_momentum": "no"}, "cycle_momentum is 'no'; expected true or false"),
+        ({"recipe": {"epochs": 1}}, "unknown recipe {'epochs': 1}"),
         ({"optimizer": "sgd"}, "unknown optimizer 'sgd'"),
         ({"speed": 1}, r"no \['speed'\]"),
         ({"recipe": "nature"}, "unknown recipe 'nature'.*'paper'"),
