@@ -79,11 +79,12 @@ def test_some_videos(recoded, prepared, tmp_path):
     ((_, _, labels),) = pairs.batches(4, shuffle=False)
     assert labels.tolist() == pairs.labels.tolist() == [0, 0, 1, 1] and len(list(tmp_path.rglob("*.npz"))) == 2
     arrays = pairs.arrays()
-    for pairs, seen in ((pairs, arrays), ((kept := recoded("c40", split="train", videos=some)), kept.arrays())):
+    kept = recoded("c40", split="train", videos=some)
+    for moved, seen in ((pairs, arrays), (kept, kept.arrays())):
         for place in ("cpu", None):
-            for one, other in zip(pairs.hold(place).arrays(), seen, strict=True):
-                assert torch.equal(one, other) and len(one) == len(pairs) == 4
-        assert all(torch.equal(pairs[i][side], seen[side][i]) for i in range(4) for side in (0, 1))
+            for one, other in zip(moved.hold(place).arrays(), seen, strict=True):
+                assert torch.equal(one, other) and len(one) == len(moved) == 4
+        assert all(torch.equal(moved[i][side], seen[side][i]) for i in range(4) for side in (0, 1))
         assert not torch.equal(*seen[:2]), "raw is not taken for what was encoded"
     with pytest.raises(ValueError, match="no videos"):
         recoded("webp 30", videos=["original/999"])
