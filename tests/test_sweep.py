@@ -1,6 +1,7 @@
 """Sweeps of notebooks that take seconds, in a project of their own; and of trainings."""
 
 import contextlib
+import json
 import math
 import os
 import shutil
@@ -85,7 +86,7 @@ def test_the_grids_of_this_project():
     """Runs of each, counted by hand."""
     both = {"figure6": 45, "outside": 75, "table2": 18}
     counts = both | {"ablation": 90, "others": 75, "figure5": 27, "smoke": 6, "table1-c23": 90, "table1-c40": 90, "table3": 36, "tuning": 14}
-    counts |= {"beyond": 160, "protocol": 200, "protocol-parts": 320, "protocol-c23": 75, "systems": 50, "pull": 24, "search": 180}
+    counts |= {"beyond": 160, "protocol": 200, "protocol-parts": 320, "protocol-c23": 75, "systems": 50, "pull": 24, "search": 208, "protocol-searched": 315}
     shared = both | {"ablation": 51, "figure5": 285, "table1": 255, "table3": 225}
     counts |= {f"{name}-{table}": n for name in ("reader", "paper") for table, n in shared.items()}
     grids = {path.stem: read_grid(path) for path in GRIDS.glob("*.yaml")}
@@ -94,22 +95,37 @@ def test_the_grids_of_this_project():
 
 
 def test_strengths_of_the_search_follow_from_the_pulls():
-    """data/protocol.md: pulls of 0.1, 1 and 10, and half of each from the two parts of ADD."""
+    """data/protocol.md: pulls of 0.1, 1 and 10, and 0.01 or 100 beyond an edge; half of each from the two parts of ADD."""
     pulls = pd.read_csv(ROOT / "data" / "results" / "pull.csv").groupby(["distiller", "start"])["value"].apply(list)
     defaults = {"fr": ("alpha", 1), "mv": ("beta", 16), "at": ("weight", 1000)}
-    wanted, (_, runs) = set(), read_grid(GRIDS / "search.yaml")
+    wanted, (_, runs) = {}, read_grid(GRIDS / "search.yaml")
     for (distiller, start), (first, second) in pulls.items():
         name, usual = defaults.get(distiller, ("weight", 1))
-        for pull in (0.1, 1, 10):
+        for pull in (0.01, 0.1, 1, 10, 100):
             for whole, own in ((pull, distiller), (pull / 2, "add")) if name != "weight" else ((pull, distiller),):
-                wanted.add((own, start, pull, name, float(f"{whole * usual / math.sqrt(first * second):.2g}")))
-    strengths = {}
+                value = float(f"{whole * usual / math.sqrt(first * second):.2g}")
+                wanted.setdefault((own, start, name), []).append(value)
+    found = {}
     for run in runs:
         for name, value in run.settings.items():
-            strengths.setdefault((run.distiller, run.start, name), {})[value] = None
-    found = {(d, start, pull, name, float(value)) for (d, start, name), values in strengths.items()
-             for pull, value in zip((0.1, 1, 10), values, strict=True)}  # fmt: skip
-    assert found == wanted and len(found) == 48
+            found.setdefault((run.distiller, run.start, name), set()).add(value)
+    assert found.keys() == wanted.keys() and len(found) == 16
+    for place, values in found.items():
+        assert set(wanted[place][1:4]) <= values <= set(wanted[place])
+
+
+def test_the_second_part_has_the_settings_that_the_search_found():
+    """data/protocol.md: the best by mean validation AUC, for each start, where it lies at no edge of what was tried."""
+    rows = read_results(ROOT / "data" / "results" / "search.csv")
+    rows, found = rows[(rows["quality"] == "c40") & (rows["distiller"] != "none")], {}
+    for (distiller, start), part in rows.groupby(["distiller", "start"]):
+        means = part.groupby("settings")["val_auc"].mean()
+        assert (part.groupby("settings").size() == 4).all(), "two manipulations, two seeds"
+        tried = sorted(means.index, key=lambda settings: max(json.loads(settings).values()))
+        if (best := means.idxmax()) in tried[1:-1]:
+            found[distiller, start] = json.loads(best)
+    about, runs = read_grid(GRIDS / "protocol-searched.yaml")
+    assert about["table"] == "protocol" and all(run.settings == found[run.distiller, run.start] for run in runs)
 
 
 def test_what_is_missing_is_named(project):
