@@ -225,7 +225,7 @@ def test_what_a_sweep_runs_and_what_it_says(project, measure, capfd):
 
 PLUGIN = """
 from addlib.detectors import Detection, register_detector
-from addlib.training import register_distiller
+from addlib.training import Distiller, register_distiller
 from torch import nn
 
 @register_detector("tiny")
@@ -239,8 +239,12 @@ class Tiny(nn.Module):
         return Detection((x,), seen, self.head(seen))
 
 @register_distiller("nothing")
-def nothing(student, teacher, weight=1.0):
-    return lambda *answers: {}
+class Nothing(Distiller):
+    def __init__(self, student, teacher, weight=1.0):
+        super().__init__()
+
+    def forward(self, *answers):
+        return {}
 """
 
 
