@@ -30,9 +30,9 @@ def check_number(name: str, value: float, positive: bool = False) -> float:
     return float(value)
 
 
-def check_whole(name: str, value: int, least: int = 1) -> int:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} is {value!r}, expected a whole number of at least {least}")
+def check_whole(name: str, value: int) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1")
     return int(value)
 
 

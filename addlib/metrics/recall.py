@@ -46,7 +46,7 @@ def nearest_neighbours(
     if reference is embeddings or (reference_exclude is not None) != (exclude is not None and not own):
         raise ValueError("reference is other samples, and exclude and reference_exclude go together where there is one")
     query = _matrix(embeddings)
-    device = getattr(embeddings, "device", "cpu") if isinstance(embeddings, torch.Tensor) else "cpu"
+    device = embeddings.device if isinstance(embeddings, torch.Tensor) else "cpu"
     others = query if own else _matrix(reference)
     if own:
         exclude = reference_exclude = np.arange(len(query)) if exclude is None else exclude
