@@ -10,7 +10,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 TRAININGS = "data/runs"
 KEPT = ("data/FaceForensics++", "data/crops/FaceForensics++", "data/results", ".venv/bin", "addlib")
-MADE = ("book/_build/html", "data/miniforensics", "data/crops/miniforensics-test", "data/miniforensics-more", "addlib/__pycache__")
+MADE = (
+    "book/_build/html",
+    "data/miniforensics",
+    "data/crops/miniforensics-test",
+    "data/miniforensics-more",
+    "addlib/__pycache__",
+)
 
 
 @pytest.mark.parametrize("target, folder", [("data", ""), ("test-people", "-test"), ("more-people", "-more")])
@@ -22,6 +28,24 @@ def test_crops_are_not_cut_again_after_they_were_checked(tmp_path, target, folde
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     said = subprocess.check_output(["make", "-n", target], cwd=tmp_path, env=environment, text=True)
     assert said.rstrip().endswith(f"touch data/crops/miniforensics{folder}/manifest.csv")
+
+
+@pytest.mark.parametrize("verified", [0, 1])
+def test_a_video_without_a_face_does_not_end_make(tmp_path, verified):
+    """``prepare`` ends with 1 if it found no face in some of thousands of videos."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    command = tmp_path / "bin/addlib"
+    command.parent.mkdir()
+    command.write_text(
+        f"#!/bin/sh\n[ $1 != prepare ] || {{ mkdir -p $3; touch $3/manifest.csv; exit 1; }}\n[ $1 != verify ] || exit {verified}\n"
+    )
+    command.chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    for file in ("requirements.lock", "pyproject.toml", "installed"):
+        (tmp_path / file).touch()
+    given = ["make", "more-people", "BIN=bin", "STAMP=installed"]
+    done = subprocess.run(given, cwd=tmp_path, env=environment, capture_output=True)
+    assert (done.returncode == 0) == (verified == 0)
 
 
 @pytest.mark.parametrize("target, gone", [("clean", {*MADE}), ("clean-trainings", {*MADE, TRAININGS})])

@@ -20,6 +20,8 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
+from torch.fx.proxy import TraceError
 from torch.nn import functional
 
 from addlib.detectors import normalisation
@@ -64,7 +66,8 @@ class TrainingTask(lightning.LightningModule):
     def configure_optimizers(self) -> dict:
         recipe = self.recipe
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-        optimizer = kind(self.parameters(), recipe.learning_rate, recipe.betas, recipe.eps, recipe.weight_decay)
+        settings = recipe.learning_rate, recipe.betas, recipe.eps, recipe.weight_decay
+        optimizer = kind(self.parameters(), *settings, fused=True)
         steps = int(self.trainer.estimated_stepping_batches)
         options = {"pct_start": recipe.warm_up, "cycle_momentum": recipe.cycle_momentum}
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, steps, **options)
@@ -140,11 +143,19 @@ class TrainingTask(lightning.LightningModule):
 
 
 def frozen_copy(teacher: nn.Module, precision: str) -> nn.Module:
-    """A copy of a teacher that only answers, its kernels in autocast's format, which would convert them anew in every step."""
+    """A copy of a teacher that only answers.
+
+    Of a detector of addlib, BatchNorms are part of the convolutions before them, and kernels are in autocast's format, which
+    would convert them anew in every step.
+    """
     frozen = copy.deepcopy(teacher).eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    for module in frozen.modules() if type(teacher).__module__.startswith("addlib.") else ():
-        if isinstance(module, nn.Conv2d):
-            module.to(HALF.get(precision))
+    if type(teacher).__module__.startswith("addlib."):
+        frozen.check = lambda crops: None  # it asks for shapes, which a trace does not have; the student checks the same
+        with contextlib.suppress(TraceError):  # of F3-Net
+            frozen = fuse(frozen, inplace=True)
+        for module in frozen.modules():
+            if isinstance(module, nn.Conv2d):
+                module.to(HALF.get(precision))
     return frozen
 
 

@@ -7,7 +7,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from addlib.detectors import Detection
+from addlib.detectors import DETECTORS, Detection, create_detector
 from addlib.faceforensics import FacePairs
 from addlib.training import RECIPES, engine, hardware
 from addlib.training.engine import EpochLoader, TrainingTask, trainer_options
@@ -46,6 +46,26 @@ def test_validation_auc_of_a_sure_network_and_of_one_class(odds, labels, wanted)
     task._answers = [(torch.tensor([2.0]), torch.tensor(odds).float(), torch.tensor(labels))]
     task.on_validation_epoch_end()
     assert logged["val_auc"] == pytest.approx(wanted, nan_ok=True) and logged["val_loss"] == 2 / len(odds)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_frozen_teacher_answers_as_before_with_its_batchnorms_in_its_convolutions(name):
+    teacher = create_detector(name, **{"size": 96} if name == "f3net" else {}).eval()
+    norms = [module for module in teacher.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for module in norms:
+        module.running_mean.normal_(std=0.1)
+        module.running_var.uniform_(0.5, 2)
+    crops = torch.randn(2, 3, 96, 96)
+    frozen = engine.frozen_copy(teacher, "32-true")
+    with torch.no_grad():
+        for found, wanted in zip(flat(frozen(crops)), flat(teacher(crops)), strict=True):
+            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
+    left = sum(isinstance(module, torch.nn.BatchNorm2d) for module in frozen.modules())
+    assert left == (len(norms) if name == "f3net" else 0), "no trace can be made of F3-Net"
+
+
+def flat(answer):
+    return [*answer.stages, answer.embedding, answer.logits]
 
 
 def test_several_devices(monkeypatch):

@@ -69,16 +69,22 @@ def test_metrics(detector, prepared):
     assert list(one) == list(row) == names.split()
 
 
-def test_a_frozen_teacher_answers_with_the_same_bits_and_is_a_copy(detector):
-    crops = torch.rand(2, 3, 64, 64).to(memory_format=torch.channels_last)
-    detector.train().to(memory_format=torch.channels_last)
-    frozen = frozen_copy(detector, "bf16-mixed")
-    assert detector.training and all(p.requires_grad and p.dtype == torch.float32 for p in detector.parameters())
-    with torch.no_grad(), autocast("cpu", "bf16-mixed"):
-        one, two = detector.eval()(crops), frozen(crops)
-    detector.train()
-    assert all(torch.equal(a, b) for a, b in zip((*one.stages, one.logits), (*two.stages, two.logits), strict=True))
-    assert not frozen.training and frozen.stem[0].weight.dtype == torch.bfloat16
+def test_a_frozen_teacher_is_a_copy_that_answers_as_well():
+    """In bfloat16, where every layer rounds, it is as near to what the teacher answers in float32 as the teacher itself."""
+    torch.manual_seed(0)
+    detector = create_detector("resnet18_narrow").to(memory_format=torch.channels_last)
+    crops = torch.randn(16, 3, 64, 64).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        for _ in range(30):  # running statistics that fit
+            detector(torch.randn_like(crops))
+        frozen = frozen_copy(detector, "bf16-mixed")
+        assert detector.training and all(p.requires_grad and p.dtype == torch.float32 for p in detector.parameters())
+        assert not frozen.training and all(not p.requires_grad for p in frozen.parameters())
+        exact = detector.eval()(crops).stages
+        with autocast("cpu", "bf16-mixed"):
+            usual, found = detector(crops).stages, frozen(crops).stages
+    for own, other, wanted in zip(found, usual, exact, strict=True):
+        assert (own.float() - wanted).norm() < (other.float() - wanted).norm()
 
 
 def test_centre():
