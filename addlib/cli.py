@@ -172,7 +172,7 @@ def predict(clips, weights, plugin, threshold, csv, plot, **options) -> int:
         known = [f"{name} {about[name]}" for name in ("manipulation", "quality", "distiller") if name in about]
         print(f"{detector.name}, trained on: {', '.join(known) or 'the file does not say what'}")
         detectors.append(detector)
-        shift = judge.shift_of(about) if options["shift"] is None else options["shift"]
+        shift = about.get("shift", 0) if options["shift"] is None else options["shift"]
         windows.add((shift, about.get("size", 128)))
     print("It judges what is like that: manipulation, compression, kind of people.", end=" ")
     print("About other videos it is no evidence.")
@@ -180,8 +180,6 @@ def predict(clips, weights, plugin, threshold, csv, plot, **options) -> int:
         seen = sorted(windows, key=str)
         raise click.UsageError(f"these networks saw windows (shift, size of the crop) of {seen} pixels; judge with each alone")
     ((options["shift"], options["size"]),) = windows
-    if options["shift"] is None:
-        print(f"What training took off the crops is not known (recipe {about.get('recipe')}): no pixels, or --shift.")
     found = {}
     for clip in clips:
         try:

@@ -101,14 +101,6 @@ def weights_file(name: str | Path) -> Path:
     raise FileNotFoundError(f"no weights at {name}; in {runs} {known}")
 
 
-def shift_of(about: Mapping) -> int | None:
-    """The ``shift`` of the training that a file of weights tells about; None if it tells nothing that is known here."""
-    from addlib.training import RECIPES
-
-    told = about.get("shift", (about.get("changes") or {}).get("shift"))
-    return told if isinstance(told, int) else getattr(RECIPES.get(about.get("recipe")), "shift", None)
-
-
 def shown(name: str | Path) -> str:
     """The name of a file as text that can be printed, also where it is in no UTF-8."""
     return os.fsencode(name).decode(errors="replace")

@@ -13,7 +13,7 @@ import pytest
 
 from addlib import cli, faceforensics, judge, miniforensics
 
-ABOUT = {"manipulation": "FaceSwap", "quality": "c40", "distiller": "add", "recipe": "mini", "changes": {"epochs": 1}}
+ABOUT = {"manipulation": "FaceSwap", "quality": "c40", "distiller": "add", "recipe": "mini", "changes": {"epochs": 1}, "shift": 8}
 COLUMNS = ["manipulation", "quality", "video", "status", "reason", "asked", "crops", "note"]
 
 
@@ -27,12 +27,13 @@ def test_help(capsys):
     ("code", "unwanted"),
     [
         ("from addlib import cli; assert cli.main(['predict', '--help']) == 0", "torch numpy pandas av cv2 dask"),
-        ("from addlib import judge; judge.shift_of({'recipe': 'mini'})", "lightning torchmetrics dask matplotlib"),
+        ("from addlib import judge", "lightning torchmetrics dask matplotlib"),
+        ("import addlib.metrics, addlib.results, addlib.sweep", "torch scipy papermill"),
     ],
 )
-def test_only_what_is_needed_is_imported(code, unwanted):
+def test_only_what_is_needed_is_imported_and_nothing_is_said(code, unwanted):
     code = f"import sys; {code}; assert not set({unwanted.split()}) & set(sys.modules), sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert not subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stderr
 
 
 def test_prepare_passes_on_what_is_given_and_lists_what_is_not_ok(tmp_path, monkeypatch, capsys):
@@ -186,11 +187,12 @@ def test_predict_with_a_detector_of_ones_own(tmp_path, clip, capsys, monkeypatch
     assert cli.main([*command, "--plugin", str(clip)]) == 1 and "is no Python file" in capsys.readouterr().err
 
 
-def test_predict_with_a_recipe_that_is_not_known(tmp_path, clip, capsys):
-    path = weights(tmp_path / "weights.safetensors", {"recipe": "mine", "changes": {}})
-    command, asked = ["predict", str(clip), "--weights", path, "--frames", "1"], "is not known (recipe mine)"
-    assert cli.main(command) == 0 and asked in capsys.readouterr().out
-    assert cli.main([*command, "--shift", "0"]) == 0 and asked not in capsys.readouterr().out
+def test_predict_takes_the_shift_from_the_weights_whatever_the_recipe(tmp_path, clip, monkeypatch):
+    path, asked = weights(tmp_path / "weights.safetensors", {"recipe": "mine", "shift": 6}), Mock(side_effect=ValueError)
+    monkeypatch.setattr(judge, "judge", asked)
+    for more in ([], ["--shift", "0"]):
+        cli.main(["predict", str(clip), "--weights", path, *more])
+    assert [call.kwargs["shift"] for call in asked.call_args_list] == [6, 0]
 
 
 def test_predict_lists_the_trainings_that_are_kept(tmp_path, clip, capsys, monkeypatch):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from addlib.detectors import create_detector, normalisation
 from addlib.faces import crop, largest_face
-from addlib.judge import judge, plot, shift_of
+from addlib.judge import judge, plot
 from addlib.video import read_frames, write_video
 
 
@@ -80,13 +80,6 @@ def test_pictures_are_judged(tmp_path, clip, detector):
     assert one.faces == len(one.frames) == 1 and both.faces == 2
     assert both.frames["probability"][0] == pytest.approx(one.probability)
     assert plot({"one": one, "both": both}).axes[1].get_title() == "both"
-
-
-def test_shift_is_read_from_the_weights_whatever_the_recipe():
-    assert shift_of({"recipe": "mini", "changes": {"epochs": 1}}) == 8
-    assert shift_of({"recipe": "mini", "changes": {"shift": 4}}) == 4
-    assert shift_of({"recipe": "mine", "changes": {}, "shift": 6}) == 6
-    assert shift_of({"recipe": "mine"}) is None and shift_of({}) is None
 
 
 def test_the_plot_has_the_line_of_the_threshold_and_names_as_they_are(clip, detector):

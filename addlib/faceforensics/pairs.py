@@ -29,6 +29,7 @@ class FacePairs(Dataset):
         manipulation, quality, split: such as "NeuralTextures", "c40", "train". Of "raw" both crops are the same, held once.
         device: None reads crops from disk when they are asked for; else see :meth:`hold`.
         sides: what is held; the other side stays on disk.
+        videos: only these, by their names as below; None: all.
 
     Attributes:
         videos, frames, labels: of each item: "Deepfakes/071_054", number of the crop in its video, (N,) int64.
@@ -39,7 +40,7 @@ class FacePairs(Dataset):
     Raises ValueError where nothing fits, with what there is; MemoryError or RuntimeError if the device is too small.
     """
 
-    def __init__(self, out, manipulation: str, quality: str, split: str, *, device=None, sides=("raw", "compressed")):
+    def __init__(self, out, manipulation: str, quality: str, split: str, *, device=None, sides=("raw", "compressed"), videos=None):
         self.out, table = Path(out).absolute(), read_manifest(out)  # the working directory may change
         for column, value in (("manipulation", manipulation), ("quality", quality), ("split", split)):
             if value not in set(table[column]):
@@ -49,6 +50,10 @@ class FacePairs(Dataset):
         both = table.merge(other, on=["manipulation", "video"], suffixes=("", "_compressed"), how="left")
         usable = (both["crops"] > 0) & (both["crops"] == both["crops_compressed"])
         left, both = both[~usable], both[usable].sort_values(["label", "video"])
+        if videos is not None:
+            both = both[(both["manipulation"] + "/" + both["video"]).isin(list(videos))]
+            if len(both) < len(set(videos)):
+                raise ValueError(f"no videos such as {next(iter(videos))!r} of {manipulation} and its reals, or not all, in {split}")
         self.left_out = [(r.manipulation, r.video, r.reason or str(r.reason_compressed)) for r in left.itertuples()]
         if both.empty:
             left = f"{len(left)} videos were left out: {self.left_out[:3]}"
@@ -168,7 +173,8 @@ def _map(path: str, changed: int, size: int) -> Tensor:
         shape, _, _ = np.lib.format.read_array_header_1_0(file)
         start = file.tell()
     if size != start + math.prod(shape):
-        raise ValueError(f"{path} is not as prepare wrote it; see what addlib verify says, and prepare again")
+        remedy = "prepare the folder again, or remove the file if it is of a condition"
+        raise ValueError(f"{path} is not as it was written; {remedy}")
     if not path.isprintable():  # in no UTF-8, which torch does not open
         return torch.from_numpy(np.memmap(path, np.uint8, "c"))[start:].view(shape)
     return torch.from_file(path, shared=False, size=size, dtype=torch.uint8)[start:].view(shape)

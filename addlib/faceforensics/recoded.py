@@ -1,12 +1,10 @@
 """The pairs of a prepared folder with the compressed side under another condition, encoded once and kept."""
 
 import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from addlib import clips, codecs, faces, provenance
 from addlib.files import atomic_write, locked
@@ -34,63 +32,37 @@ class RecodedPairs(FacePairs):
 
     def __init__(
         self, root: str | Path, out: str | Path, manipulation: str, split: str, condition: str, *,
-        videos: Sequence[str] | None = None, cache: str | Path | None = None, workers: int = 1, device: str = "cpu",
+        videos: Sequence[str] | None = None, cache: str | Path | None = None, workers: int = 1, device: str | None = "cpu",
     ):  # fmt: skip
-        kept, out, self._recoded = condition in QUALITIES, Path(out), None
-        super().__init__(out, manipulation, condition if kept else "raw", split, device=None)
+        kept, out = condition in QUALITIES, Path(out)
+        super().__init__(out, manipulation, condition if kept else "raw", split, videos=videos)
         self.condition = condition
-        if videos is not None:
-            self._keep(list(videos))
         names, needed = list(dict.fromkeys(self.videos)), condition if kept else "raw"
         there = {f"{item.manipulation}/{item.name}": item for item in discover(root, [manipulation], [needed])}
         if absent := [name for name in names if name not in there]:
             raise FileNotFoundError(f"{root} lacks {needed} of {absent[:3]}; give the tree of which {out} was made")
         if kept:
             self.kbits = float(np.mean([_rate(there[name].files[condition]) for name in names]))
-            self.hold(device)
-            return
-        chain = [codecs.CODECS[name] for name, _ in codecs.parse(condition) if name in codecs.CODECS]
-        libraries = [provenance.versions().get(name) for name in ("numpy", "opencv", "av")]
-        made_with = provenance.digest([*libraries, chain, provenance.code_hash(__name__)])
-        folder = f"{'-'.join(condition.replace('>', ' ').split())}-{made_with}"
-        cache = Path(cache or out.parent / "conditions") / data_hash(out) / folder
-        paths = [cache / f"{name}.npz" for name in names]
-        jobs = [(path, there[name], out, condition) for path, name in zip(paths, names, strict=True) if not _read(path)]
-        list(map_unordered(_encode, jobs, workers=workers, total=len(jobs), describe=f"videos under {condition}"))
-        crops, kbits = zip(*map(_read, paths), strict=True)
-        self.kbits = float(np.mean(kbits))
-        self._own, self._sides = (RAW, COMPRESSED), [RAW, COMPRESSED]
-        self._recoded = torch.from_numpy(np.concatenate(crops))
-        self.nbytes *= 2
+        else:
+            chain = [codecs.CODECS[name] for name, _ in codecs.parse(condition) if name in codecs.CODECS]
+            libraries = [provenance.versions().get(name) for name in ("numpy", "opencv", "av")]
+            made_with = provenance.digest([*libraries, chain, provenance.code_hash(__name__)])
+            folder = f"{'-'.join(condition.replace('>', ' ').split())}-{made_with}"
+            cache = Path(cache or out.parent / "conditions").absolute() / data_hash(out) / folder
+            paths = [cache / f"{name}.npy" for name in names]
+            jobs = [(path, there[name], out, condition) for path, name in zip(paths, names, strict=True)]
+            jobs = [job for job in jobs if not _rate_of(job[0]).is_file()]
+            list(map_unordered(_encode, jobs, workers=workers, total=len(jobs), describe=f"videos under {condition}"))
+            self.kbits = float(np.mean([float(_rate_of(path).read_text()) for path in paths]))
+            # Beside the folder lie the crops of the compressed side, in files of the same form.
+            self._own, self._sides, self._files[COMPRESSED] = (RAW, COMPRESSED), [RAW, COMPRESSED], paths
+            self.nbytes *= 2
         self.hold(device)
 
-    def hold(self, device) -> FacePairs:
-        """As of FacePairs; None is the CPU, since what was encoded lies in no file of the folder."""
-        return super().hold("cpu" if device is None else device)
 
-    def _whole(self, side: int) -> torch.Tensor:
-        encoded = side == COMPRESSED and side not in self._held and self._recoded is not None
-        return self._recoded if encoded else super()._whole(side)
-
-    def _keep(self, videos: list[str]) -> None:
-        if unknown := sorted(set(videos) - set(self.videos)):
-            raise ValueError(f"no videos {unknown[:3]} in this split; there are such as {self.videos[0]!r}")
-        chosen = np.isin(self.videos.astype(str), videos)
-        files, file = np.unique(self._file[chosen], return_inverse=True)
-        self._files = [[paths[index] for index in files] for paths in self._files]
-        self.nbytes = self.nbytes * len(file) // len(self)
-        self.videos, self.frames, self._file = self.videos[chosen], self.frames[chosen], file
-        self.labels = self.labels[torch.from_numpy(chosen)]
-        self._held = {}
-
-
-def _read(path: Path) -> tuple[np.ndarray, float] | None:
-    """Crops and kilobits a second of a video; None if there is no file, or none that is whole."""
-    try:
-        with np.load(path) as found:
-            return found["crops"], float(found["kbits"])
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
-        return None
+def _rate_of(path: Path) -> Path:
+    """Where the kilobits a second of a video are kept; written last, so that the crops beside it are whole."""
+    return path.with_suffix(".kbits")
 
 
 def _encode(job: tuple[Path, Video, Path, str]) -> None:
@@ -111,12 +83,13 @@ def _encode(job: tuple[Path, Video, Path, str]) -> None:
             yield frame
 
     with locked(path.with_name(f".{path.name}.lock")), one_thread():
-        if _read(path) is None:
+        if not _rate_of(path).is_file():
             seen = codecs.recode(frames(), condition, fps=_frames_a_second(raw), wanted=set(boxes) - {-1})
             if not np.array_equal(originals, np.load(out / "crops" / item.manipulation / "raw" / f"{item.name}.npy")):
                 raise ValueError(f"{raw.path} gives other crops than {out} holds; give the tree it was prepared from")
             crops = np.stack([faces.crop(seen.frames[index], box, *how) for index, box in boxes.items()])
-            atomic_write(path, lambda file: np.savez(file, crops=crops, kbits=seen.kbits))
+            atomic_write(path, lambda file: np.save(file, crops))
+            atomic_write(_rate_of(path), lambda file: file.write(str(seen.kbits).encode()))
 
 
 def _frames_a_second(clip: Clip) -> float:

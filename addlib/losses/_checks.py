@@ -36,12 +36,6 @@ def check_whole(name: str, value: int) -> int:
     return int(value)
 
 
-def check_flag(name: str, value: bool) -> bool:
-    if value not in (True, False):
-        raise ValueError(f"{name} is {value!r}, expected true or false")
-    return bool(value)
-
-
 def check_choice(name: str, value: object, choices: tuple) -> None:
     if value not in choices:
         raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, choices))}")

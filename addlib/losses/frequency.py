@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_flag, check_maps, check_number, chunks, untraced, working_dtype
+from ._checks import check_choice, check_maps, check_number, chunks, untraced, working_dtype
 
 MAX_DIFFERENCE = 2.0**50
 MAX_EXPONENT = 40.0
@@ -90,7 +90,8 @@ class FrequencyAttentionLoss(nn.Module):
 
     def __init__(self, gamma: float = 1.0, detach_weight: bool = True):
         super().__init__()
-        self.gamma, self.detach_weight = check_number("gamma", gamma), check_flag("detach_weight", detach_weight)
+        check_choice("detach_weight", detach_weight, (True, False))
+        self.gamma, self.detach_weight = check_number("gamma", gamma), bool(detach_weight)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         return frequency_attention_loss(student, teacher, gamma=self.gamma, detach_weight=self.detach_weight)

@@ -1,5 +1,6 @@
 """What a detector answers on a split, and how good that is."""
 
+import copy
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -50,18 +51,12 @@ def answers(detector: nn.Module, batches: Iterable[Tensor], shift: int, precisio
     Raises ValueError for what is no detector of two classes.
     """
     check_detectors(detector)
-    device, found = next(detector.parameters()).device, []
-    modes = {module: module.training for module in detector.modules()}
-    try:
-        detector.eval()
-        for crops in batches:
-            with autocast(device, precision):
-                answer = detector(normalised(centre(crops, shift).to(device), *normalisation(detector.name)))
-            logits = answer.logits.double()
-            found.append(((logits[:, 1] - logits[:, 0]).cpu(), answer.embedding.float().cpu()))
-    finally:  # module by module: some may have been frozen
-        for module, training in modes.items():
-            module.training = training
+    device, network, found = next(detector.parameters()).device, copy.deepcopy(detector).eval(), []
+    for crops in batches:
+        with autocast(device, precision):
+            answer = network(normalised(centre(crops, shift).to(device), *normalisation(detector.name)))
+        logits = answer.logits.double()
+        found.append(((logits[:, 1] - logits[:, 0]).cpu(), answer.embedding.float().cpu()))
     return tuple(map(torch.cat, zip(*found, strict=True)))
 
 

@@ -1,11 +1,11 @@
 """What the rows of data/results/protocol.csv and its neighbours say: differences between students, over seeds and people together.
 
 An *arm* is a student by its distiller, its start and, if not 8, its epochs: ``add@teacher``, ``none@noise+16``. Words may follow:
-``c23`` for one that sees this quality instead of c40, ``more`` for those of beyond.csv, which learnt from more people in as many
-steps, and ``video`` for the mean of its answers to the frames of a video; ``ablation`` for those of ablation.csv, of NeuralTextures
-alone (``reader`` and ``paper``: for those of runs.csv of these profiles), whose settings may follow, as in ``add@noise ablation
-views=3``. A *finding* is a difference of two arms or one alone, in the mean over the manipulations or for one of them, and a measure
-if it is not AUC:
+``c23`` for one that sees this quality instead of c40, ``more`` for those of beyond.csv, which learnt from four times as many people
+in two epochs, as many steps, or in more, as in ``fr@noise+8 more``, and ``video`` for the mean of its answers to the frames of a
+video; ``ablation`` for those of ablation.csv, of NeuralTextures alone (``reader`` and ``paper``: for those of runs.csv of these
+profiles), whose settings may follow, as in ``add@noise ablation views=3``. A *finding* is a difference of two arms or one alone, in
+the mean over the manipulations or for one of them, and a measure if it is not AUC:
 ``add@noise - none@noise``, ``kd@teacher - none@teacher: FaceSwap``, ``none@noise, accuracy``, ``fr@noise more video - add@noise``.
 
 Text that states one is bold, and names it in a comment that no reader sees: ``**+1.2 points (0.1 to 2.3)**<!-- … -->``, or
@@ -138,8 +138,8 @@ def rows_of(arm: str, manipulation: str | None = None, folder: Path | None = Non
     profile = next(filter(PROFILES.get, words), None)
     if unknown := {word for word in words if "=" not in word} - {"c23", "video", *TABLES}:
         raise ValueError(f"an arm has no {sorted(unknown)}; it may have {['c23', 'video', *TABLES]}, and settings such as 'views=3'")
-    epochs = epochs or ("2" if "more" in words else "")  # four times the crops in an epoch
-    wanted = {"distiller": distiller, "start": start, "changes": f'{{"epochs": {epochs}}}' if epochs else "{}"}
+    epochs = epochs or ("2" if "more" in words else "8")  # four times the crops in an epoch
+    wanted = {"distiller": distiller, "start": start, "changes": "{}" if epochs == "8" else f'{{"epochs": {epochs}}}'}
     wanted |= {"settings": str(Settings(settings))} | ({"profile": profile, "detector": PROFILES[profile]} if profile else {})
     for column, value in wanted.items():
         rows = rows[rows[column] == value]

@@ -107,6 +107,20 @@ def test_words_of_an_arm_choose_the_table_and_the_measure_of_one_side(folder):
         finding("add@noise mroe", folder)
 
 
+def test_epochs_of_an_arm(folder, tmp_path):
+    """With more people two are the usual ones, and the eight of the recipe are no change of it."""
+    shutil.copytree(folder, tmp_path / "results")
+    first = read_results(folder / "beyond.csv").iloc[0]
+    odds = read_predictions(first["key"], folder / "beyond.csv")
+    runs = {n: Run(first["manipulation"], "c40", "resnet18_narrow", "add", "mini", {"epochs": n} if n != 8 else {}, 7) for n in (4, 8)}
+    for run in runs.values():
+        record(run.columns | {"data": "m"}, "beyond", predictions=odds, path=tmp_path / "results" / "beyond.csv")
+    for epochs, run in runs.items():
+        assert findings.rows_of(f"add@noise+{epochs} more", folder=tmp_path / "results")["key"].tolist() == [run.key("m")]
+    for arm in ("add@noise more", "add@noise+2 more"):
+        assert 7 not in set(findings.rows_of(arm, folder=tmp_path / "results")["seed"])
+
+
 def test_a_word_of_an_arm_chooses_the_quality(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "results")
     for number, kind in enumerate(FIVE):

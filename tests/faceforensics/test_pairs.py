@@ -120,7 +120,7 @@ def test_crops_prepared_anew_are_read_anew_and_a_file_cut_short_is_named(prepare
     np.save(path, 255 - np.load(path))
     assert torch.equal(data[0][1], 255 - before)
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(ValueError, match="addlib verify"):
+    with pytest.raises(ValueError, match="prepare the folder again"):
         data[0]
 
 

@@ -95,7 +95,7 @@ def test_errors_name_the_remedy(stages):
         (lambda: loss(student[0], teacher, LABELS), r"student is \(.*float\d\d, expected a list of maps"),
         (lambda: losses.ADDLoss((1,), (1,), variant="code"), "variant is 'code'"),
         (lambda: losses.ADDLoss((1,), (1,), views=0), "views is 0, expected a whole number"),
-        (lambda: losses.ADDLoss((1,), (1,), detach_weight="false"), "detach_weight is 'false', expected true or false"),
+        (lambda: losses.ADDLoss((1,), (1,), detach_weight="false"), "detach_weight is 'false', expected one of True, False"),
         (lambda: loss(student, teacher, LABELS, generator=3), "generator is a int, expected a torch.Generator"),
         *((lambda other=other: loss(student, teacher, LABELS, draws=other.draw(LABELS)), "draws are of a loss with other settings")
           for other in (losses.ADDLoss((1,), (1,)), losses.ADDLoss((1,) * 3, (1, 0, 1)), losses.ADDLoss((1,) * 3, (1,) * 3, eta=0))),
