@@ -66,8 +66,7 @@ class TrainingTask(lightning.LightningModule):
     def configure_optimizers(self) -> dict:
         recipe = self.recipe
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-        settings = recipe.learning_rate, recipe.betas, recipe.eps, recipe.weight_decay
-        optimizer = kind(self.parameters(), *settings, fused=True)
+        optimizer = kind(self.parameters(), recipe.learning_rate, recipe.betas, recipe.eps, recipe.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
         options = {"pct_start": recipe.warm_up, "cycle_momentum": recipe.cycle_momentum}
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, steps, **options)
