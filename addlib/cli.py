@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:  # of a file that was edited by hand perhaps
         if "ADDLIB_TRACEBACK" in os.environ:
             raise
-        _say(f"error: unexpected {type(error).__name__}: {error}; with ADDLIB_TRACEBACK=1 it is said where")
+        _say(f"error: unexpected {type(error).__name__}: {error}; set ADDLIB_TRACEBACK=1 to see where")
         return 1
 
 
@@ -99,7 +99,7 @@ def generate(root: str, **options) -> None:
 @number("--seed", type=click.IntRange(0), help="Seed of frames and of split (default: 0).")
 @number("--upsample", help="Doublings of a frame before the search (default: 0).")
 @number("--retry", help="More doublings where no face is found (default: 1).")
-@number("--search", help="Shrink frames of more pixels for the search (default: 480).")
+@number("--search", help="Search frames whose shorter side is longer on a copy of this size (default: 480).")
 @click.option("--splits", metavar="FOLDER", help="train.json, val.json, test.json of FF++ (default: seeded).")
 @number("--workers", help="Local processes (default: one per core).")
 @scheduler
@@ -136,7 +136,7 @@ def verify(out: str, **options) -> int:
 @number("--workers", help="Trainings at once (default: one per GPU, or per core).")
 @scheduler
 @number("--limit", help="At most so many trainings (default: all).")
-@click.option("--stale", is_flag=True, help="Train again what other code than today's gave.")
+@click.option("--stale", is_flag=True, help="Retrain what has a row by other code than today's.")
 @click.option("--force", is_flag=True, help="Train again what has a row.")
 def sweep(grids, **options) -> int:
     """Train what the table of results lacks of each GRID, a YAML file or the stem of one in book/experiments/grids."""

@@ -97,7 +97,7 @@ def weights_file(name: str | Path) -> Path:
         if path.is_file():
             return path
     kept = sorted(path.parent.name for path in runs.glob("*/weights.safetensors"))
-    known = "\n  ".join(["there are", *kept]) if kept else "there are none: train first (addlib sweep table2)"
+    known = "\n  ".join(["there are", *kept]) if kept else "there are none: train first, such as by addlib sweep smoke"
     raise FileNotFoundError(f"no weights at {name}; in {runs} {known}")
 
 

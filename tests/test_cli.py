@@ -69,7 +69,7 @@ def test_verify(tmp_path, monkeypatch, capsys):
         (ValueError("size is -1"), 1, "error: size is -1"),
         (FileNotFoundError(2, "No such file", "a.mp4"), 1, "error: [Errno 2] No such file: 'a.mp4'"),
         (ModuleNotFoundError("no dlib"), 1, "error: no dlib; pip install 'addlib[video,train]'"),
-        (KeyError("rows"), 1, "error: unexpected KeyError: 'rows'; with ADDLIB_TRACEBACK=1 it is said where"),
+        (KeyError("rows"), 1, "error: unexpected KeyError: 'rows'; set ADDLIB_TRACEBACK=1 to see where"),
         (KeyboardInterrupt(), 130, "interrupted; running the same command again goes on from here"),
     ],
 )

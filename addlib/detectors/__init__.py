@@ -1,4 +1,4 @@
-"""Backbones with a common face: ``create_detector(name)`` gives a module whose output is (stages, embedding, logits).
+"""Backbones with one interface: ``create_detector(name)`` gives a module whose output is (stages, embedding, logits).
 
 Every detector has ``head``, its last linear layer, ``name``, ``num_classes`` and ``options``.
 """

@@ -104,10 +104,12 @@ class FacePairs(Dataset):
         self, batch_size: int, *, seed: int = 0, epoch: int = 0, shuffle: bool = True, flip: float = 0.0,
         drop_last: bool = False, rank: int = 0, world: int = 1, raw: bool = True, workers: int = 0,
     ) -> Iterator[tuple[Tensor | None, Tensor, Tensor]]:  # fmt: skip
-        """Yield one epoch, the same from disk and from any device: twice uint8 (B, 3, S, S), channels last, and labels (B,).
+        """Yield one epoch, the same from disk and from any device.
+
+        A batch is (raw, compressed, labels): uint8 (B, 3, S, S) in memory format channels_last, twice, and int64 (B,).
 
         Args:
-            seed, epoch: both together decide order and mirroring.
+            seed, epoch: both together decide order and mirroring. shuffle: False keeps the order of the data set.
             flip: probability that a pair is mirrored left to right, both crops or neither.
             drop_last: complete batches only, and as many for every rank.
             rank, world: which process of how many; each gets its own share of the epoch.

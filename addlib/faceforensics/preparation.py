@@ -42,7 +42,7 @@ def prepare(
         scale: side of the square in lengths of dlib's box (see ``faces.square``).
 
     Returns:
-        The manifest, also in out/manifest.csv: one row a video and quality. ``status`` is ok, short (fewer crops than asked,
+        The manifest, also in out/manifest.csv, with one row a video and quality. ``status`` is ok, short (fewer crops than asked,
         with the reason) or failed (none, with the reason); ``note`` says what else is out of the ordinary.
 
     Raises:

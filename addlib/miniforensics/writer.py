@@ -107,7 +107,7 @@ def generate(
         root: folder to write to; a tree that was begun with the same settings is completed.
         people: identities, an even number from 2 to 1000. Each gives one real video and one of every manipulation.
         frames: frames of a video, at 25 a second.
-        seed: another seed, other people. The same seed gives the same bytes whatever the number of workers.
+        seed: a different seed draws different people. The same seed gives the same bytes whatever the number of workers.
         workers: processes; None is one a core.
         overwrite: replace a tree that other settings or another version of the generator made.
         manipulations: names out of MANIPULATIONS; all five by default.

@@ -22,9 +22,10 @@ class Distiller(nn.Module):
         """Called before each epoch, counted from 0."""
 
     def forward(self, student: Detection, teacher: Detection, labels: Tensor, generator: Generator | None = None):
-        """Named terms, scalars, each already weighted, of answers to one batch and its labels (B,).
+        """Terms of the loss for one batch, its answers and labels (B,): a dict of scalars by name, each already weighted.
 
-        Whatever the loss draws comes from ``generator``, on the CPU; the teacher's answer carries no gradient.
+        The names "cross_entropy" and "loss" are taken. Whatever the loss draws comes from ``generator``, on the CPU; the
+        teacher's answer carries no gradient.
         """
         raise NotImplementedError
 

@@ -45,7 +45,7 @@ def fit_student(
     folder=None, retrain: bool = False, accelerator: str = "auto", devices: int | str = 1,
     precision: str = "auto", compile: bool = False, progress: bool | None = None,
 ) -> Trained:  # fmt: skip
-    """Train a student on crops of one quality under a frozen teacher, who sees the same crops raw.
+    """Train a student on crops of one quality under a frozen teacher, which sees the same crops raw.
 
     Args:
         crops: a folder that ``addlib prepare`` wrote.

@@ -28,7 +28,7 @@ def choose_precision(precision: str, device) -> str:
 
 
 def autocast(device, precision: str = "auto") -> contextlib.AbstractContextManager:
-    """The context in which Lightning computes under a precision."""
+    """The context in which Lightning computes under a precision, by its name or "auto", see :func:`choose_precision`."""
     dtype = HALF.get(choose_precision(precision, device))
     return torch.autocast(torch.device(device).type, dtype, enabled=dtype is not None)  # also within another
 
