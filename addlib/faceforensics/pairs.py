@@ -50,14 +50,15 @@ class FacePairs(Dataset):
         both = table.merge(other, on=["manipulation", "video"], suffixes=("", "_compressed"), how="left")
         usable = (both["crops"] > 0) & (both["crops"] == both["crops_compressed"])
         left, both = both[~usable], both[usable].sort_values(["label", "video"])
-        if videos is not None:
-            both = both[(both["manipulation"] + "/" + both["video"]).isin(list(videos))]
-            if len(both) < len(set(videos)):
-                raise ValueError(f"no videos such as {next(iter(videos))!r} of {manipulation} and its reals, or not all, in {split}")
         self.left_out = [(r.manipulation, r.video, r.reason or str(r.reason_compressed)) for r in left.itertuples()]
         if both.empty:
             left = f"{len(left)} videos were left out: {self.left_out[:3]}"
             raise ValueError(f"no {manipulation} crops in both raw and {quality} for {split}; {left}")
+        if videos is not None:
+            names = both["manipulation"] + "/" + both["video"]
+            if unknown := sorted(set(videos) - set(names)):
+                raise ValueError(f"no videos {unknown[:3]} in this split; there are such as {names.iloc[0]!r}")
+            both = both[names.isin(videos)]
         counts = both["crops"].to_numpy()
         self.videos = np.repeat((both["manipulation"] + "/" + both["video"]).to_numpy(dtype=object), counts)
         self.frames = np.concatenate([np.arange(count) for count in counts])

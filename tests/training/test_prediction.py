@@ -80,6 +80,8 @@ def test_a_frozen_teacher_is_a_copy_that_answers_as_well():
         frozen = frozen_copy(detector, "bf16-mixed")
         assert detector.training and all(p.requires_grad and p.dtype == torch.float32 for p in detector.parameters())
         assert not frozen.training and all(not p.requires_grad for p in frozen.parameters())
+        kernels = [module.weight.dtype for module in frozen.modules() if isinstance(module, torch.nn.Conv2d)]
+        assert kernels and set(kernels) == {torch.bfloat16}
         exact = detector.eval()(crops).stages
         with autocast("cpu", "bf16-mixed"):
             usual, found = detector(crops).stages, frozen(crops).stages
